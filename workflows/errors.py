@@ -129,7 +129,9 @@ class Stopped(CertbridgeError):
 class NodeError(CertbridgeError):
     """The server did not do what it was asked."""
 
-    default_remedy = "Read the transcript with `certbridge runs show`, mend the cause, then `certbridge runs resume RUN`."
+    default_remedy = (
+        "Read the transcript with `certbridge runs show`, mend the cause, then `certbridge runs resume RUN`."
+    )
 
 
 class Unreachable(NodeError):
@@ -160,7 +162,9 @@ class CredentialMissing(NodeError):
 class HostKeyChanged(NodeError):
     """The server's host key is not the pinned one; no password was sent."""
 
-    default_remedy = "Find out why. If the server was replaced on purpose, pin it again with `certbridge trust NODE --replace`."
+    default_remedy = (
+        "Find out why. If the server was replaced on purpose, pin it again with `certbridge trust NODE --replace`."
+    )
 
 
 class HostKeyUnknown(NodeError):

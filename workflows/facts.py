@@ -1,0 +1,168 @@
+"""What a survey read from the servers: frozen values, JSON both ways, no opinions.
+
+A survey (stage 100 of DESIGN.md section 7) reads release, services, files, trust stores, database role, clock and what
+each port serves. Planning (`procedures`) compares these facts with the wish of the inventory. Nothing here does I/O;
+`workers.steps.survey` fills the values in. Times are ISO 8601 text in UTC so that the JSON is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Self
+
+import cattrs.preconf.json
+
+CONVERTER = cattrs.preconf.json.make_converter(forbid_extra_keys=True)
+
+
+class DatabaseState(Enum):
+    """What a server says of its own place in the database cluster."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    CONNECTED = "connected"
+    DISABLED = "disabled"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+
+
+class PortState(Enum):
+    """What came of looking at a port: it serves a certificate, nobody answered, or nobody looked."""
+
+    SERVED = "served"
+    UNREACHABLE = "unreachable"
+    NOT_PROBED = "not probed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFact:
+    """One certificate as read: SHA-256 fingerprint of the DER and of the public key (both hex), subject CN, expiry."""
+
+    fingerprint: str
+    spki_sha256: str
+    subject: str
+    issuer: str
+    not_valid_after: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFact:
+    """A file on the server. Keys are never fetched: they have a name and a size, but no digest."""
+
+    name: str
+    size: int
+    sha256: str = ""
+    certificates: tuple[CertificateFact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFact:
+    """A service as its status tells it: on or off (None: the status has no such row) and the files it is set to use."""
+
+    service: str
+    enabled: bool | None
+    key: str = ""
+    certificate: str = ""
+    bundle: str = ""
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustFact:
+    """A trust store ("callbridge.c2w") and the file it is set to, "" when none."""
+
+    store: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFact:
+    """What a service's port serves: leaf first; chain as sent by the server."""
+
+    service: str
+    address: str
+    port: int
+    state: PortState
+    chain: tuple[CertificateFact, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """All that one survey read from one server at *at* (UTC, ISO 8601). `clock_skew_s` is server minus engine."""
+
+    node: str
+    at: str
+    release: str
+    hostname: str
+    clock_skew_s: float | None
+    database: DatabaseState
+    database_primary: str
+    services: tuple[ServiceFact, ...]
+    trust: tuple[TrustFact, ...]
+    files: tuple[FileFact, ...]
+    ports: tuple[PortFact, ...]
+
+    def service(self, name: str) -> ServiceFact | None:
+        """Return the fact of service *name*, or None when the server did not tell of it."""
+        return next((fact for fact in self.services if fact.service == name), None)
+
+    def file(self, name: str) -> FileFact | None:
+        """Return the file called *name*, or None when it is not there."""
+        return next((fact for fact in self.files if fact.name == name), None)
+
+    def port(self, service: str) -> PortFact | None:
+        """Return what the port of *service* served, or None when it was not looked for."""
+        return next((fact for fact in self.ports if fact.service == service), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_json` reads them back to an equal value."""
+        result: dict[str, Any] = CONVERTER.unstructure(self)
+        return result
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Return the facts that *data* (made by `to_json`) holds."""
+        return CONVERTER.structure(data, cls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One place where file, setting and served certificate of a service disagree, in words."""
+
+    node: str
+    service: str
+    what: str
+
+
+def drift(facts: NodeFacts) -> tuple[Drift, ...]:
+    """Return where file, setting and served certificate disagree (features.md row 4), in the order of the services."""
+    found: list[Drift] = []
+    for service in facts.services:
+        if not service.certificate:
+            continue
+        stored = facts.file(service.certificate)
+        if stored is None:
+            found.append(_drift(facts, service, f"is set to {service.certificate}, but that file is not there"))
+            continue
+        if service.key and facts.file(service.key) is None:
+            found.append(_drift(facts, service, f"is set to {service.key}, but that file is not there"))
+        port = facts.port(service.service)
+        if port is None or port.state is not PortState.SERVED or not stored.certificates:
+            continue
+        if port.chain and port.chain[0].fingerprint != stored.certificates[0].fingerprint:
+            found.append(
+                _drift(
+                    facts,
+                    service,
+                    f"serves a certificate that ends {port.chain[0].not_valid_after[:10]}, but {service.certificate} "
+                    f"holds one that ends {stored.certificates[0].not_valid_after[:10]}: the service was not restarted",
+                )
+            )
+    return tuple(found)
+
+
+def _drift(facts: NodeFacts, service: ServiceFact, what: str) -> Drift:
+    return Drift(node=facts.node, service=service.service, what=what)
