@@ -165,8 +165,8 @@ class Lane:
 class Plan:
     """A whole plan; `kind` is "renewal", "survey" or "trust".
 
-    `fleet` is the resolved inventory as JSON (no secrets), `wishes` the certificates by id, `notices` what people must know or do elsewhere; `facts` the digest of each
-    node's facts it was made from.
+    `fleet` is the resolved inventory as JSON (no secrets), `wishes` the certificates by id, `notices` what people must
+    know or do elsewhere, `facts` the digest of each node's facts it was made from.
     """
 
     kind: str
