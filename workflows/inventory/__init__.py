@@ -1,0 +1,42 @@
+"""The inventory: what the user writes in `fleet.yaml`, checked and resolved; text in, values out, no I/O.
+
+    document   YAML text → a tree in which every value knows its line
+    model      what may be written (pydantic; also the source of the JSON Schema)
+    checks     primitive rules: FQDN, wildcard, country, basename, services by release
+    rules      rules over the whole inventory
+    resolving  defaults and placeholders → the frozen values of `values`
+    reading    all of it in one call: `Fleet.from_yaml(text)`
+    selecting  a part of a resolved fleet, by name
+
+What the servers themselves say is in `facts`, not here. The format is described in docs/reference/inventory.md.
+"""
+
+from workflows.inventory.values import (
+    CertificateWish,
+    Cluster,
+    DatabaseRole,
+    FilesPolicy,
+    Issuer,
+    IssuerKind,
+    KeyKind,
+    KeyOrigin,
+    Node,
+    Per,
+    Proof,
+    ResolvedFleet,
+)
+
+__all__ = [
+    "CertificateWish",
+    "Cluster",
+    "DatabaseRole",
+    "FilesPolicy",
+    "Issuer",
+    "IssuerKind",
+    "KeyKind",
+    "KeyOrigin",
+    "Node",
+    "Per",
+    "Proof",
+    "ResolvedFleet",
+]
