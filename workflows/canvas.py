@@ -64,9 +64,9 @@ def stretch(
                 break
             members = members or open_members
             continue
-        left = [leaf for leaf in walk(part) if leaf.id not in done]
-        links.extend(left)
-        if any(isinstance(leaf, Gate) for leaf in left):
+        open_links = [leaf for leaf in walk(part) if leaf.id not in done]
+        links.extend(open_links)
+        if any(isinstance(leaf, Gate) for leaf in open_links):
             break
     return members, tuple(links)
 

@@ -59,7 +59,10 @@ class FileFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFact:
-    """A service as its status tells it: on or off (None: the status has no such row) and the files it is set to use."""
+    """A service as its status tells it: on or off (None: the status has no such row) and the files it is set to use.
+
+    `tag` tells several load balancers of one server apart; it is "" for all other services.
+    """
 
     service: str
     enabled: bool | None
@@ -67,6 +70,7 @@ class ServiceFact:
     certificate: str = ""
     bundle: str = ""
     port: int | None = None
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

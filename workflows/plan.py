@@ -38,9 +38,10 @@ class LineKind(Enum):
 class Line:
     """One MMP line or SFTP transfer, exactly as it will be made.
 
-    `text` is the MMP line, or the file name; for a rename "old -> new". `content` names what an upload carries
-    ("certificate:seoul/cmscore1/callbridge"); the bytes come from the journal. `question` is what the server is
-    expected to ask, `answer` what it gets; a question that stands here nowhere is never answered.
+    `text` is the MMP line, or the file name; for a rename "old -> new". `content` names what a transfer carries
+    ("certificate:seoul/cmscore1/callbridge"; the bytes come from the journal), or what a command does to whom
+    ("restart:callbridge"), so that a step which was cut off knows which of its lines are still needed. `question` is
+    what the server is expected to ask, `answer` what it gets; a question that stands here nowhere is never answered.
     """
 
     kind: LineKind
