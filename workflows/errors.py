@@ -266,6 +266,10 @@ class JournalError(EngineError):
     """The journal cannot be read or written."""
 
 
+class VaultError(EngineError):
+    """A sealed row cannot be opened."""
+
+
 @contextlib.contextmanager
 def translating(table: Mapping[type[BaseException], type[CertbridgeError]], **data: Any) -> Iterator[None]:
     """Turn library errors into ours: the first class in *table* that matches decides; *data* go along."""
