@@ -3,7 +3,7 @@
     document   YAML text → a tree in which every value knows its line
     model      what may be written (pydantic; also the source of the JSON Schema)
     checks     primitive rules: FQDN, wildcard, country, basename, services by release
-    rules      rules over the whole inventory
+    rules      rules over the whole inventory; `certificate_rules` those of one certificate; `report` what they found
     resolving  defaults and placeholders → the frozen values of `values`
     reading    all of it in one call: `Fleet.from_yaml(text)`
     selecting  a part of a resolved fleet, by name
@@ -11,6 +11,10 @@
 What the servers themselves say is in `facts`, not here. The format is described in docs/reference/inventory.md.
 """
 
+from workflows.inventory.checks import SERVICE_RELEASES
+from workflows.inventory.model import json_schema
+from workflows.inventory.reading import Fleet
+from workflows.inventory.selecting import select
 from workflows.inventory.values import (
     CertificateWish,
     Cluster,
@@ -27,10 +31,12 @@ from workflows.inventory.values import (
 )
 
 __all__ = [
+    "SERVICE_RELEASES",
     "CertificateWish",
     "Cluster",
     "DatabaseRole",
     "FilesPolicy",
+    "Fleet",
     "Issuer",
     "IssuerKind",
     "KeyKind",
@@ -39,4 +45,6 @@ __all__ = [
     "Per",
     "Proof",
     "ResolvedFleet",
+    "json_schema",
+    "select",
 ]

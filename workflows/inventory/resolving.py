@@ -1,0 +1,190 @@
+"""From what is written to what is meant: defaults filled in, placeholders replaced, paths joined to the file's folder.
+
+A value is looked for at the thing itself, then in the defaults of node, cluster and fleet, then in the built-in ones.
+A `per: node` certificate becomes one wish for each node. Pure text work: no file is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from workflows.inventory.model import (
+    WrittenCertificate,
+    WrittenCluster,
+    WrittenDefaults,
+    WrittenFleet,
+    WrittenIssuer,
+    WrittenNode,
+)
+from workflows.inventory.values import (
+    CertificateWish,
+    Cluster,
+    DatabaseRole,
+    FilesPolicy,
+    Issuer,
+    IssuerKind,
+    KeyKind,
+    KeyOrigin,
+    Node,
+    Per,
+    Proof,
+    ResolvedFleet,
+)
+
+BUILT_IN = WrittenDefaults(
+    credential="cms",
+    port=22,
+    interface="a",
+    database=DatabaseRole.NONE,
+    per=Per.NODE,
+    key=KeyOrigin.NODE,
+    key_kind=KeyKind.RSA2048,
+    files=FilesPolicy.FRESH,
+    issuer="manual",
+)
+PLACEHOLDERS = ("node", "cluster", "fleet")
+PLACEHOLDER = re.compile(r"\{([A-Za-z_]*)\}")
+LOCAL_DAYS = 200  # how long `local` certificates live: the longest that public CAs give since March 2026 (SC-081v3)
+
+
+def resolve(written: WrittenFleet, base_dir: str) -> ResolvedFleet:
+    """Return *written* with everything filled in; relative paths are joined to *base_dir*, the inventory's folder."""
+    issuers = {"manual": WrittenIssuer(kind=IssuerKind.MANUAL), **written.issuers}
+    return ResolvedFleet(
+        name=written.fleet,
+        four_eyes=written.four_eyes,
+        go_gate=written.go_gate,
+        fail_limit=written.fail_limit,
+        retention_days=written.retention_days,
+        minimum_days=written.minimum_days,
+        issuers=tuple(_issuer(name, issuer, base_dir) for name, issuer in issuers.items()),
+        clusters=tuple(
+            Cluster(
+                name=cluster.name,
+                nodes=tuple(node_of(written, cluster, node) for node in cluster.nodes),
+                certificates=tuple(
+                    wish
+                    for certificate in cluster.certificates
+                    for wish in wishes_of(written, cluster, certificate, base_dir)
+                ),
+            )
+            for cluster in written.clusters
+        ),
+    )
+
+
+def node_of(fleet: WrittenFleet, cluster: WrittenCluster, node: WrittenNode) -> Node:
+    """Return *node* with everything filled in."""
+    levels = (node, node.defaults, cluster.defaults, fleet.defaults, BUILT_IN)
+    interface = _first("interface", levels)
+    return Node(
+        name=node.name,
+        cluster=cluster.name,
+        address=node.address,
+        port=_first("port", levels),
+        interface=interface,
+        release=node.release or cluster.release or fleet.release or "",
+        database=_first("database", levels),
+        database_interface=_first("database_interface", levels) or interface,
+        credential=_first("credential", levels),
+        proof=tuple(
+            Proof(
+                service=service, address=proof.address or node.address, port=proof.port or 0, reachable=proof.reachable
+            )
+            for service, proof in node.proof.items()
+        ),
+    )
+
+
+def wishes_of(
+    fleet: WrittenFleet, cluster: WrittenCluster, certificate: WrittenCertificate, base_dir: str
+) -> tuple[CertificateWish, ...]:
+    """Return the wishes that *certificate* means: one for each of its nodes, or one that they share.
+
+    Nodes that the cluster does not have are left out, and unknown placeholders left as they stand: `rules` names them.
+    """
+    nodes = [node for node in cluster.nodes if certificate.nodes is None or node.name in certificate.nodes]
+    if per_of(fleet, cluster, certificate) is Per.CLUSTER:
+        return (_wish(fleet, cluster, certificate, nodes, None, base_dir),) if nodes else ()
+    return tuple(_wish(fleet, cluster, certificate, [node], node, base_dir) for node in nodes)
+
+
+def per_of(fleet: WrittenFleet, cluster: WrittenCluster, certificate: WrittenCertificate) -> Per:
+    """Return whether *certificate* is one pair for each node or one that they share."""
+    per: Per = _first("per", (certificate, cluster.defaults, fleet.defaults, BUILT_IN))
+    return per
+
+
+def fill_in(text: str, words: Mapping[str, str]) -> str:
+    """Return *text* with each {word} replaced that *words* knows; others stay."""
+    return PLACEHOLDER.sub(lambda found: words.get(found[1], found[0]), text)
+
+
+def _wish(
+    fleet: WrittenFleet,
+    cluster: WrittenCluster,
+    certificate: WrittenCertificate,
+    nodes: list[WrittenNode],
+    only: WrittenNode | None,
+    base_dir: str,
+) -> CertificateWish:
+    """Return one wish for *nodes*; *only* is the node whose own pair it is, None for a shared one."""
+    own = (only.defaults,) if only else ()
+    levels = (certificate, *own, cluster.defaults, fleet.defaults, BUILT_IN)
+    words = {"cluster": cluster.name, "fleet": fleet.fleet} | ({"node": only.name} if only else {})
+    subject: dict[str, str] = {}
+    for defaults in (fleet.defaults, cluster.defaults, *own):
+        subject |= defaults.subject.pairs() if defaults.subject else {}
+    subject |= certificate.subject.pairs()
+    order = ("CN", "OU", "O", "L", "ST", "C", "emailAddress")
+    names = certificate.subject_alt_names
+    each = [words | {"node": node.name} for node in nodes]
+    return CertificateWish(
+        name=certificate.name,
+        nodes=tuple(node.name for node in nodes),
+        per=Per.NODE if only else Per.CLUSTER,
+        key=_first("key", levels),
+        key_kind=_first("key_kind", levels),
+        key_file=_join(base_dir, fill_in(certificate.key_file or "", words)),
+        csr_file=_join(base_dir, fill_in(certificate.csr_file or "", words)),
+        subject=tuple((attribute, fill_in(subject[attribute], words)) for attribute in order if attribute in subject),
+        dns=_fill_in_all(names.dns, each),
+        ip=_fill_in_all(names.ip, each),
+        email=_fill_in_all(names.email, each),
+        services=certificate.services,
+        issuer=_first("issuer", levels),
+        files=_first("files", levels),
+        trusted_by=certificate.trusted_by,
+        allow_key_download=certificate.allow_key_download,
+    )
+
+
+def _fill_in_all(texts: tuple[str, ...], each: list[dict[str, str]]) -> tuple[str, ...]:
+    """Return *texts* filled in for every node in turn, each result once: a shared certificate names all its nodes."""
+    return tuple(dict.fromkeys(fill_in(text, words) for text in texts for words in each))
+
+
+def _issuer(name: str, issuer: WrittenIssuer, base_dir: str) -> Issuer:
+    local = issuer.kind is IssuerKind.LOCAL
+    return Issuer(
+        name=name,
+        kind=issuer.kind,
+        certificate=_join(base_dir, issuer.certificate or ""),
+        key=_join(base_dir, issuer.key or ""),
+        chain=tuple(_join(base_dir, path) for path in issuer.chain),
+        days=(issuer.days or LOCAL_DAYS) if local else 0,
+        passphrase_credential=issuer.passphrase_credential or "",
+    )
+
+
+def _join(base_dir: str, path: str) -> str:
+    """Return *path* seen from *base_dir*; absolute ones stay, and "" stays "" (nothing was written)."""
+    return str(PurePath(base_dir) / path) if path else ""
+
+
+def _first(name: str, levels: tuple[Any, ...]) -> Any:
+    """Return the first value of that name that is written; None when no level has it."""
+    return next((value for level in levels if (value := getattr(level, name, None)) is not None), None)
