@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtensionOID
 from workflows.errors import CertificateError, ChainIncomplete, Finding
 from workflows.x509.chain import is_self_signed, order_chain, verify_chain
 from workflows.x509.names import Findings, Subject, SubjectAltNames
-from workflows.x509.renewal import CertificateView, Usage, allows, fingerprint, view
+from workflows.x509.renewal import CertificateView, Usage, allows, fingerprint, is_ca, view
 from workflows.x509.request import RequestView, key_fault
 
 Certificate = x509.Certificate
@@ -85,7 +85,7 @@ def check_signed(
     chain, broken = _chain(certificate, (*pool, *trusted), trusted, wish.usages, now)
     return Acceptance(
         faults=(*faults, *broken),
-        warnings=(*_differences(seen, wish), *_lifetime(seen, wish), *_chain_warnings(chain, trusted)),
+        warnings=(*_differences(seen, wish), *_lifetime(seen, wish), *_chain_warnings(chain, trusted, now)),
         chain=chain,
     )
 
@@ -189,8 +189,15 @@ def _chain(
     if anchors and fingerprint(chain[-1]) not in {fingerprint(anchor) for anchor in anchors}:
         what = f"the chain ends in {chain[-1].subject.rfc4514_string()}, which is not a root that this fleet trusts"
         faults.append(Finding("chain", what, "Have it issued by the right CA, or add that root to the issuer."))
-    leaf_holds = leaf.not_valid_before_utc <= now + SKEW and now <= leaf.not_valid_after_utc
-    if leaf_holds and not faults and all(allows(leaf, usage) for usage in usages):
+    # What `_validity`, `_usage` and `_strength` have named already would only come a second time.
+    named = (
+        not leaf.not_valid_before_utc - SKEW <= now <= leaf.not_valid_after_utc
+        or not all(allows(leaf, usage) for usage in usages)
+        or is_ca(leaf)
+        or key_fault(leaf.public_key())
+        or _weak_hash(leaf)
+    )
+    if not faults and not named:
         try:
             # A leaf that begins within the skew is looked at from the moment it begins.
             verify_chain(leaf, pool=pool, anchors=chain[-1:], now=max(now, leaf.not_valid_before_utc), usages=usages)
@@ -237,7 +244,9 @@ def _lifetime(seen: CertificateView, wish: Wish) -> Iterator[Finding]:
         yield Finding("validity", what, "Browsers will refuse it if its root is a public one.")
 
 
-def _chain_warnings(chain: tuple[Certificate, ...], anchors: tuple[Certificate, ...]) -> Iterator[Finding]:
+def _chain_warnings(
+    chain: tuple[Certificate, ...], anchors: tuple[Certificate, ...], now: datetime
+) -> Iterator[Finding]:
     if not chain:
         return
     if not anchors:
@@ -245,6 +254,6 @@ def _chain_warnings(chain: tuple[Certificate, ...], anchors: tuple[Certificate, 
         what = f"the root {root.subject.rfc4514_string()} came with the delivery (SHA-256 {fingerprint(root)})"
         yield Finding("chain", what, "Compare the fingerprint with the CA's, or name the root in the inventory.")
     for issuer in chain[1:]:
-        if issuer.not_valid_after_utc < chain[0].not_valid_after_utc:
+        if now <= issuer.not_valid_after_utc < chain[0].not_valid_after_utc:
             what = f"the issuer {issuer.subject.rfc4514_string()} ends before the certificate does"
             yield Finding("chain", what, f"Count on renewing before {issuer.not_valid_after_utc:%Y-%m-%d}.")

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import verification
 
 from workflows.errors import CertificateError, ChainIncomplete, Finding
+from workflows.x509.names import dns_fault
 from workflows.x509.renewal import Usage, allows, fingerprint
-from workflows.x509.request import key_fault
+from workflows.x509.request import key_fault, sans_of
 
 Certificate = x509.Certificate
 
@@ -49,17 +51,21 @@ def order_chain(leaf: Certificate, pool: Iterable[Certificate]) -> tuple[Certifi
 
 
 def issued(issuer: Certificate, certificate: Certificate) -> bool:
-    """Return whether *issuer* bears the issuer's name and its key signed *certificate*."""
+    """Return whether *issuer* bears the issuer's name and its key signed *certificate*, with whatever hash."""
+    if issuer.subject != certificate.issuer:
+        return False
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm):
+        return _signed_with_old_hash(issuer, certificate)
+    except (TypeError, InvalidSignature):
         return False
     return True
 
 
 def is_self_signed(certificate: Certificate) -> bool:
     """Return whether *certificate* is signed by its own key, as a root is."""
-    return certificate.subject == certificate.issuer and issued(certificate, certificate)
+    return issued(certificate, certificate)
 
 
 def verify_chain(
@@ -129,9 +135,25 @@ def _shortest_way(leaf: Certificate, candidates: dict[str, Certificate]) -> tupl
     return ()
 
 
+def _signed_with_old_hash(issuer: Certificate, certificate: Certificate) -> bool:
+    # The library verifies no SHA-1 in certificates any more, but old roots still sign themselves so, and a leaf
+    # that is signed so should be refused for that, not for a missing issuer.
+    try:
+        key, algorithm = issuer.public_key(), certificate.signature_hash_algorithm
+        if algorithm is not None and isinstance(key, rsa.RSAPublicKey):
+            key.verify(certificate.signature, certificate.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
+            return True
+        if algorithm is not None and isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(algorithm))
+            return True
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return False
+
+
 def _issuers(certificate: Certificate, candidates: dict[str, Certificate]) -> Iterator[str]:
     for key, candidate in candidates.items():
-        if candidate.subject == certificate.issuer and issued(candidate, certificate):
+        if issued(candidate, certificate):
             yield key
 
 
@@ -206,11 +228,17 @@ def _check_issuer_key_usage(
         raise ValueError(f"{certificate.subject.rfc4514_string()} may not sign certificates (keyUsage)")
 
 
-def _check_each(chain: Iterable[Certificate]) -> None:
-    """Refuse what the library leaves to its caller: weak leaf keys, and serial numbers RFC 5280 4.1.2.2 forbids."""
+def _check_each(chain: Sequence[Certificate]) -> None:
+    """Refuse what the library leaves to its caller: weak keys, wildcards over everything, serials that are none.
+
+    RFC 5280 section 4.1.2.2 wants serials above zero; roots are let off, because some of the best known have zero.
+    """
     for certificate in chain:
         subject = certificate.subject.rfc4514_string()
         if fault := key_fault(certificate.public_key()):
             raise ValueError(f"{subject}: {fault}")
-        if certificate.serial_number <= 0:
+        if certificate.serial_number <= 0 and certificate is not chain[-1]:
             raise ValueError(f"{subject}: the serial number is not positive")
+    for name in sans_of(chain[0].extensions).dns:
+        if name.startswith("*.") and (fault := dns_fault(name)):
+            raise ValueError(f"{name} {fault}")
