@@ -37,7 +37,10 @@ class PortState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateFact:
-    """One certificate as read: SHA-256 fingerprint of the DER and of the public key (both hex), subject CN, expiry."""
+    """One certificate as read: SHA-256 of the DER and of the public key (both hex), CN of subject and issuer, expiry.
+
+    `names` are the subject alternative names, DNS, IP and e-mail alike.
+    """
 
     fingerprint: str
     spki_sha256: str

@@ -195,7 +195,7 @@ class Plan:
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON, predictions left out."""
-        return hashlib.sha256(canonical(_without_predictions(self).to_json())).hexdigest()
+        return digest_of_json(_without_predictions(self).to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `from_json` reads them back to an equal plan."""
@@ -211,6 +211,11 @@ class Plan:
 def canonical(value: Any) -> bytes:
     """Return *value* as JSON bytes with sorted keys and no spaces, so that equal values have equal digests."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest_of_json(value: Any) -> str:
+    """Return the SHA-256 (hex) of the canonical JSON of *value*."""
+    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def walk(part: Part) -> Iterator[Step | Barrier | Gate]:

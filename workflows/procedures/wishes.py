@@ -1,8 +1,8 @@
 """Which certificates are due: the wish of the inventory against what the survey found.
 
-A certificate is due when a service that should use it uses none, or one that ends soon, or one that lacks a wanted name.
-When nothing is due the plan is empty, and a finished run therefore plans nothing (house-style: an empty plan means
-"already as wanted").
+A certificate is due when a service that should use it uses none, or one that ends soon, or one that lacks a wanted
+name. When nothing is due the plan is empty, and a finished run therefore plans nothing (house-style: an empty plan
+means "already as wanted").
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workflows.mmp.services import Release, Service, service, services_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A wish that is due: its id in the plan, the new basename is decided later; `why` says in words what is wrong now."""
+    """A wish that is due, and its id in the plan; `why` says in words what is wrong with what is there now."""
 
     id: str
     wish: CertificateWish
@@ -52,7 +52,7 @@ def due(cluster: Cluster, facts: Mapping[str, NodeFacts], *, now: datetime, with
 
 
 def faults(cluster: Cluster, facts: Mapping[str, NodeFacts], nodes: tuple[str, ...]) -> list[Finding]:
-    """Return what keeps *cluster* from being planned: no survey, unknown or other release, services it does not have."""
+    """Return what keeps *cluster* from being planned: no survey, another release, services that it does not have."""
     found: list[Finding] = []
     for node in cluster.nodes:
         if node.name not in nodes:
@@ -137,6 +137,6 @@ def _missing_names(wish: CertificateWish, leaf: CertificateFact) -> list[str]:
     held = {name.casefold() for name in leaf.names}
     wanted = (*wish.dns, *wish.ip, *wish.email)
     missing = [name for name in wanted if name.casefold() not in held]
-    if f"CN={wish.common_name}".casefold() not in leaf.subject.casefold():
+    if wish.common_name.casefold() != leaf.subject.casefold():
         missing.insert(0, f"CN {wish.common_name}")
     return missing
