@@ -53,6 +53,11 @@ class Redactor(logging.Filter):
         pattern = self._pattern
         return mask(pattern.sub(MASK, text) if pattern is not None else text)
 
+    def places(self, text: str) -> tuple[tuple[int, int], ...]:
+        """Return where in *text* known secrets stand, as (start, end) in order."""
+        pattern = self._pattern
+        return tuple(found.span() for found in pattern.finditer(text)) if pattern is not None else ()
+
     def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Redact a structlog event, nested values too."""
         for key, value in event.items():
@@ -101,6 +106,9 @@ class RedactedStream:
         opened = list(_PEM_OPEN.finditer(self._kept))
         if opened and not _PEM_CLOSE.search(self._kept, opened[-1].end(), end):
             end = min(end, self._kept.rfind("\n", 0, opened[-1].start()) + 1)
+        for start, stop in self._redactor.places(self._kept):
+            if start < end < stop:  # never cut a secret in two
+                end = self._kept.rfind("\n", 0, start) + 1
         ready, self._kept = self._kept[:end], self._kept[end:]
         return self._redactor.redact(ready)
 
