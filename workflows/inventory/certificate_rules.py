@@ -30,7 +30,12 @@ class CertificateRules:
         """Report all that is wrong with it; *nodes* are those of its cluster, resolved, by name."""
         self._check_references(nodes)
         self._check_placeholders()
-        wishes = wishes_of(self.written, self.cluster, self.certificate, "")
+        if not self.certificate.services and not self.report.document.is_cut((*self.path, "services")):
+            self._fault(("services",), "no service uses this certificate", "Write at least one service, or remove it.")
+        # When all its nodes are wrong, it is judged as if it stood on every node of the cluster.
+        wishes = wishes_of(self.written, self.cluster, self.certificate, "") or wishes_of(
+            self.written, self.cluster, self.certificate.model_copy(update={"nodes": None}), ""
+        )
         for wish in wishes:
             self._check_key(wish, len(wishes))
             self._check_issuer(wish)
@@ -54,7 +59,7 @@ class CertificateRules:
     def _check_issuer(self, wish: CertificateWish) -> None:
         known = ("manual", *self.written.issuers)
         if wish.issuer not in known and wish.issuer not in self.report.document.removed:
-            remedy = checks.did_you_mean(wish.issuer, known) or f"Issuers are {', '.join(dict.fromkeys(known))}."
+            remedy = checks.did_you_mean(wish.issuer, known) or f"Known issuers: {', '.join(dict.fromkeys(known))}."
             self._fault(("issuer",), f"unknown issuer {wish.issuer!r}", remedy)
 
     def _check_placeholders(self) -> None:
@@ -71,7 +76,7 @@ class CertificateRules:
         ]
         for where, text in texts + alt_names:
             for word in PLACEHOLDER.findall(text):
-                if word not in PLACEHOLDERS:
+                if word not in PLACEHOLDERS and text not in self.report.document.removed:
                     remedy = checks.did_you_mean(word, PLACEHOLDERS) or "There are {node}, {cluster} and {fleet}."
                     self._fault(where, f"unknown placeholder {{{word}}}", remedy)
         for where, text in texts:

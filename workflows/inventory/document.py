@@ -8,7 +8,7 @@ false; the model says what each becomes. Anchors, aliases and merge keys (`<<`) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,7 @@ class _List:
     line: int
     items: list[_Value] = field(default_factory=list)
     is_open: bool = True
+    is_cut: bool = False  # something wrong was taken out of it
     size: int = 1
     depth: int = 1
 
@@ -81,27 +82,46 @@ class Document:
         """Return the document as dicts, lists, texts and None."""
         return _plain(self._root)
 
-    def texts(self, path: Path) -> tuple[str, ...]:
-        """Return the names of the keys at *path*, or nothing when no mapping stands there."""
-        value = self._root
+    def is_cut(self, path: Path) -> bool:
+        """Say whether the list at *path* has lost entries that were wrong."""
         steps = list(self._steps(path))
-        if steps:
-            value = steps[-1][2]
-        return tuple(value.entries) if len(steps) == len(path) and isinstance(value, _Map) else ()
+        return len(steps) == len(path) and isinstance(steps[-1][2], _List) and steps[-1][2].is_cut
 
-    def remove(self, paths: Iterable[Path]) -> bool:
-        """Remove the values at *paths* (or the nearest around each); the names in them are kept in `removed`.
+    def cut(self, path: Path, *, stand_in: bool) -> bool:
+        """Take out what is wrong at *path* (or nearest around it); what stood there is kept in `removed`.
 
-        Returns False when nothing could be removed, because a path is the document itself.
+        With *stand_in* a value that the format cannot do without gets a stand-in, so that the rest of its mapping is
+        still checked; the stand-in is in `removed` too. Returns False when nothing could be done.
         """
-        doomed = [steps[-1] for path in paths if (steps := list(self._steps(path)))]
-        for _, parent, value in doomed:
-            self.removed.update(_all_texts(value))
-            if isinstance(parent, _List):
-                parent.items = [item for item in parent.items if item is not value]
-            elif isinstance(parent, _Map):
-                parent.entries = {key: entry for key, entry in parent.entries.items() if entry[1] is not value}
-        return bool(doomed)
+        steps = list(self._steps(path))
+        parent = steps[len(path) - 2][2] if len(path) > 1 and len(steps) >= len(path) - 1 else self._root
+        new = self._stand_in(str(path[-1])) if stand_in and len(steps) >= len(path) - 1 else None
+        if new is not None and isinstance(parent, _Map):
+            line, old = parent.entries.get(str(path[-1]), (parent.line, new))
+            self.removed.update(_all_texts(old), _all_texts(new))
+            parent.entries[str(path[-1])] = (line, new)
+            return True
+        if not steps:
+            return False
+        _, parent, old = steps[-1]
+        self.removed.update(_all_texts(old), (str(path[len(steps) - 1]),))
+        if isinstance(parent, _List):
+            parent.items = [item for item in parent.items if item is not old]
+            parent.is_cut = True
+        elif isinstance(parent, _Map):
+            del parent.entries[str(path[len(steps) - 1])]
+        return True
+
+    def _stand_in(self, key: str) -> _Value | None:
+        # In braces it is an unknown placeholder: rules about names leave it alone.
+        number = len(self.removed)
+        if key in {"name", "fleet", "address"}:
+            return _Scalar(0, f"stand-in-{number}")
+        if key == "CN":
+            return _Scalar(0, f"{{stand_in_{'x' * number}}}")
+        if key == "subject":
+            return _Map(0, {"CN": (0, _Scalar(0, f"{{stand_in_{'x' * number}}}"))})
+        return _List(0, is_cut=True) if key == "services" else None
 
     def _steps(self, path: Path) -> Iterator[tuple[int, _Value, _Value]]:
         """Yield (line, parent, value) for each part of *path*, as far as the document goes along."""

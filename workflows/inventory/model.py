@@ -231,7 +231,8 @@ class WrittenCertificate(_Written):
     name: Basename = Field(description="Its name, and the basename of its files: letters, digits, - and _.")
     subject: WrittenSubject = Field(description="Who it is for.")
     subject_alt_names: WrittenNames = Field(WrittenNames(), description="Further names.")
-    services: tuple[Service, ...] = Field(min_length=1, description="The services that use it.")
+    # That it is not empty is a rule, so that a misspelt service does not hide the other faults of its certificate.
+    services: tuple[Service, ...] = Field(description="The services that use it.", json_schema_extra={"minItems": 1})
     per: Per | None = Field(None, description="node: each node its own pair. cluster: one pair that the nodes share.")
     key: KeyOrigin | None = Field(
         None, description="node: `pki csr` on the server. engine: made here. file: brought in with its CSR."

@@ -35,6 +35,7 @@ _WORDS = {
     "too_short": ("is an empty list", "Write at least one."),
     "string_too_short": ("is empty", "Write a value or remove the key."),
 }
+_MOST_FAULTS = 1000  # of single values; nobody reads more, and looking for more would take long
 _ROUNDS = 20  # each round takes something out; the format is seven levels deep
 
 
@@ -76,10 +77,18 @@ def _validate(document: Document) -> tuple[WrittenFleet | None, list[Finding]]:
         except ValidationError as error:
             details = [each for each in error.errors(include_url=False) if not _is_echo(each)]
         if attempt == 0:
-            findings = [_finding(document, each) for each in details]
-        if not document.remove([each["loc"][:-1] if each["type"] == "missing" else each["loc"] for each in details]):
+            findings = [_finding(document, each) for each in details[:_MOST_FAULTS]]
+        if len(details) > _MOST_FAULTS:
+            break
+        if not all([_cut(document, each) for each in details]):  # noqa: C419 - every one is to be cut
             break
     return None, findings
+
+
+def _cut(document: Document, error: ErrorDetails) -> bool:
+    """Take what is wrong out of *document*; where a key is missing, what lacks it goes, unless a stand-in will do."""
+    path: Path = error["loc"]
+    return bool(path) and document.cut(path, stand_in=error["type"] != "extra_forbidden")
 
 
 def _is_echo(error: ErrorDetails) -> bool:

@@ -86,14 +86,15 @@ def _check_nodes(written: WrittenFleet, report: Report) -> None:
 def _check_claims(cluster: WrittenCluster, path: Path, report: Report) -> None:
     """Report services that have more than one certificate on a node."""
     all_nodes = tuple(node.name for node in cluster.nodes)
-    owners: dict[tuple[str, str], str] = {}
+    owners: dict[tuple[str, str], int] = {}
     for place, certificate in enumerate(cluster.certificates):
         for at, service in enumerate(certificate.services):
             for node in dict.fromkeys(certificate.nodes or all_nodes):
-                owner = owners.setdefault((service, node), certificate.name)
-                if owner != certificate.name or service in certificate.services[:at]:
+                owner = owners.setdefault((service, node), place)
+                if owner != place or service in certificate.services[:at]:
+                    places = " and ".join(report.document.where((*path, each)) for each in (owner, place))
                     report.fault(
                         (*path, place, "services", at),
-                        f"{service} of node {node} is claimed twice, by {owner} and {certificate.name}",
+                        f"{service} of node {node} is claimed twice ({places})",
                         "A service has one certificate: remove it from one of them, or part them by `nodes:`.",
                     )
