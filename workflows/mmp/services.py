@@ -101,7 +101,7 @@ class TrustStore:
         return _value(_block(status, tag), self.rows)
 
     def line(self, bundle: str, *, settings: ServiceSettings | None = None) -> str:
-        """Return the line that sets the store to *bundle*; a load balancer's needs *settings* (tag, key, certificate)."""
+        """Return the line that sets the store to *bundle*; a load balancer's needs *settings* (tag, key, …)."""
         if self.process == "loadbalancer":
             if settings is None or not settings.key or not settings.certificate:
                 raise InputError("The trust bundle of a load balancer is set together with its key and certificate.")
