@@ -6,7 +6,7 @@ which of its lines are still needed ("disable:webadmin", "set:webadmin", "enable
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from workflows.facts import NodeFacts, ServiceFact
 from workflows.mmp.services import ServiceSettings, process_apply, services_of
@@ -34,11 +34,15 @@ def rename(old: str, new: str) -> Line:
     return Line(kind=LineKind.RENAME, text=f"{old} -> {new}")
 
 
-def command_lines(process: str, sets: Sequence[str], *, enabled: bool, tag: str = "") -> tuple[Line, ...]:
-    """Return *sets* with what makes them effective, each line noted: disable / set… / enable, or set… / restart."""
-    texts = process_apply(process, enabled=enabled, certs_lines=tuple(sets), tag=tag)
+def command_lines(process: str, sets: Mapping[str, str], *, enabled: bool, tag: str = "") -> tuple[Line, ...]:
+    """Return *sets* with what makes them effective, each line noted: disable / set… / enable, or set… / restart.
+
+    *sets* is {service or trust store: the line that sets it}; its line is noted "set:webbridge3.https".
+    """
+    texts = process_apply(process, enabled=enabled, certs_lines=tuple(sets.values()), tag=tag)
+    whom = {text: name for name, text in sets.items()}
     return tuple(
-        command(text, f"set:{process}" if text in sets else f"{_verb(text, process)}:{process}") for text in texts
+        command(text, f"set:{whom[text]}" if text in whom else f"{_verb(text, process)}:{process}") for text in texts
     )
 
 

@@ -427,13 +427,12 @@ def _takes_bundle(entry: Service) -> bool:
     return entry.takes is Takes.BUNDLE and bool(entry.bundle_rows)
 
 
-def _sets(facts: NodeFacts, settings: Mapping[str, ServiceFact], tag: str) -> tuple[str, ...]:
-    return tuple(
-        entry_of(facts, name).certs_line(
-            fact.key, fact.certificate, fact.bundle if entry_of(facts, name).wants_bundle else "", tag=tag
-        )
-        for name, fact in settings.items()
-    )
+def _sets(facts: NodeFacts, settings: Mapping[str, ServiceFact], tag: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, fact in settings.items():
+        entry = entry_of(facts, name)
+        found[name] = entry.certs_line(fact.key, fact.certificate, fact.bundle if entry.wants_bundle else "", tag=tag)
+    return found
 
 
 def _setting(fact: ServiceFact) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def close_steps(
 def _trust_step(cluster: str, group: Sequence[Pin], facts: NodeFacts) -> Step:
     process = group[0].store.process
     settings = _settings(process, facts, {})
-    sets = tuple(pin.store.line(pin.first_file, settings=settings) for pin in group)
-    backs = tuple(pin.store.line(pin.file, settings=settings) for pin in group)
+    sets = {pin.store.name: pin.store.line(pin.first_file, settings=settings) for pin in group}
+    backs = {pin.store.name: pin.store.line(pin.file, settings=settings) for pin in group}
     enabled = is_on(process, facts)
     tag = tag_of(process, facts)
     return Step(
@@ -130,7 +130,7 @@ def _close_step(
         lines=tuple(upload(pin.last_file, f"trust:{pin.store.name}") for pin in group)
         + command_lines(
             process,
-            tuple(pin.store.line(pin.last_file, settings=settings) for pin in group),
+            {pin.store.name: pin.store.line(pin.last_file, settings=settings) for pin in group},
             enabled=False,
             tag=tag,
         ),

@@ -1,0 +1,212 @@
+"""Stages 600, 700 and 900: trust stores, files that change places, services that take up their new files.
+
+Each function reads the status first and sends only the lines that are still needed, in the order of the plan, so a step
+that was cut off half-way goes on where it stood. Success is what the status says afterwards, never a reply alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workers.context import StepContext
+from workers.session import NodeSession
+from workers.steps.recheck import check_expects, read_settings
+from workers.steps.survey import look
+from workflows.errors import CommandRejected, Drifted, NodeError
+from workflows.facts import PortState
+from workflows.mmp.services import Probe
+from workflows.plan import Line, LineKind, Step
+from workflows.x509.bundle import trust_with, trust_without
+from workflows.x509.renewal import fingerprint
+
+MOST_RESTARTS = 2
+
+
+async def apply(context: StepContext) -> dict[str, Any]:
+    """Put the new files of one process in service. Returns {"settings": what the status says afterwards}."""
+    wanted: Mapping[str, Mapping[str, str]] = context.step.params["wanted"]
+    async with context.session() as session:
+        now = await read_settings(session)
+        if not context.began:
+            await check_expects(session, context.step.expects, node=context.step.node)
+        await _run_lines(context, session, now)
+        after = await read_settings(session)
+    if not _all_set(wanted, after):
+        raise CommandRejected(
+            f"The status of {context.step.params['process']} does not show the new files.", node=context.step.node
+        )
+    return {"settings": {name: after[name] for name in wanted}}
+
+
+async def trust(context: StepContext) -> dict[str, Any]:
+    """Make stores hold old + new, and the process read them. Returns {"stores": {store: file}}."""
+    async with context.session() as session:
+        if not context.began:
+            await check_expects(session, context.step.expects, node=context.step.node)
+        await _upload_stores(context, session)
+        now = await read_settings(session)
+        await _run_lines(context, session, now)
+        after = await read_settings(session)
+    if not _stores_set(context.step, after):
+        raise CommandRejected("The status does not show the new trust stores.", node=context.step.node)
+    return {"stores": {one["store"]: one["file"] for one in context.step.params["stores"]}}
+
+
+async def close(context: StepContext) -> dict[str, Any]:
+    """Take the old leaves out of the stores; no restart, so it counts from the next one. Returns as `trust` does."""
+    return {**await trust(context), "effective": "at the next restart"}
+
+
+async def swap(context: StepContext) -> dict[str, Any]:
+    """Rename the active files aside and the new ones into their places (row S9). Returns {"renamed": [...]}."""
+    async with context.session() as session:
+        if not context.began:
+            await check_expects(session, context.step.expects, node=context.step.node)
+        await rename_all(context, session, context.step.lines)
+    return {"renamed": [line.text for line in context.step.lines]}
+
+
+async def rename_all(context: StepContext, session: NodeSession, lines: tuple[Line, ...], offset: int = 0) -> None:
+    """Make the renames that are not made yet: one is made when its old name is gone and its new name is there."""
+    for number, line in enumerate(lines):
+        old, _, new = line.text.partition(" -> ")
+        there = {entry.name for entry in await session.listing()}
+        made = context.outcome_of(line, offset + number) == "ok" or (
+            context.was_sent(line, offset + number) and old not in there
+        )
+        if made:
+            continue
+        if old not in there or new in there:
+            raise Drifted(
+                f"{old} cannot become {new}: {'it is gone' if old not in there else f'{new} is there'}.",
+                node=context.step.node,
+            )
+        await context.change(session, line, number=offset + number)
+
+
+async def put_back(context: StepContext, step: Step, *, offset: int) -> None:
+    """Run the lines back of *step* (its `undo`), from wherever it stands now.
+
+    Raises: NodeError when a line back is refused; "rollback failed" is then the state of the node.
+    """
+    renames = tuple(line for line in step.undo if line.kind is LineKind.RENAME)
+    async with context.session() as session:
+        if renames:
+            await _rename_back(context, session, step, offset)
+            return
+        for number, line in enumerate(step.undo):
+            await context.change(
+                session, line, number=offset + number, tolerate_refusal=line.content.startswith("disable:")
+            )
+
+
+async def _rename_back(context: StepContext, session: NodeSession, step: Step, offset: int) -> None:
+    # The lines come in pairs (active → fresh, aside → active); a pair whose swap was never made is left out.
+    for number in range(0, len(step.undo), 2):
+        for line_number in (number, number + 1):
+            line = step.undo[line_number]
+            old, _, new = line.text.partition(" -> ")
+            there = {entry.name for entry in await session.listing()}
+            if old in there and new not in there:
+                await context.change(session, line, number=offset + line_number)
+
+
+async def _run_lines(context: StepContext, session: NodeSession, now: Mapping[str, Any]) -> None:
+    """Send the commands of this step that are still needed, by what the status says *now* and what was sent before.
+
+    A process is *fresh* when it was started after its files were set: its ports show it, or the outcome of the line that
+    starts it does. Set and fresh means done; set and not fresh means start it; else everything.
+    """
+    commands = [(number, line) for number, line in enumerate(context.step.lines) if line.kind is LineKind.COMMAND]
+    start = next((one for one in commands if one[1].content.split(":")[0] in {"enable", "restart"}), None)
+    if all(_is_set(context.step, line, now) for _, line in commands) and (
+        start is None or await _fresh(context, *start)
+    ):
+        return
+    for number, line in commands:
+        verb, _, process = line.content.partition(":")
+        if verb == "set":
+            if _is_set(context.step, line, now):
+                await context.settle(line, number)
+                continue
+            await context.change(session, line, number=number)
+        elif verb == "restart":
+            await _restart(context, session, line, number)
+        elif _on(process, await read_settings(session)) is (verb == "disable"):
+            await context.change(session, line, number=number)
+        else:
+            await context.settle(line, number)
+
+
+async def _fresh(context: StepContext, number: int, line: Line) -> bool:
+    return context.outcome_of(line, number) == "ok" or await _in_effect(context)
+
+
+async def _restart(context: StepContext, session: NodeSession, line: Line, number: int) -> None:
+    """Send a restart at most twice: once, and once more when its answer was lost and its effect cannot be seen."""
+    if context.was_sent(line, number):
+        if await _fresh(context, number, line):
+            await context.settle(line, number)
+            return
+        if context.times_sent(line, number) >= MOST_RESTARTS:
+            raise NodeError(
+                f"`{line.text}` was sent {MOST_RESTARTS} times and its effect is not seen.",
+                remedy=f"Look at the server, restart the service by hand, then `certbridge runs resume {context.run}`.",
+                node=context.step.node,
+            )
+    await context.change(session, line, number=number)
+
+
+async def _in_effect(context: StepContext) -> bool:
+    """Return whether every port of this process that can be seen serves its new leaf already; False when none is seen."""
+    wishes: Mapping[str, str] = context.step.params.get("wishes", {})
+    seen = False
+    for port in context.ports_of(context.step.node):
+        if port["service"] not in wishes or port["probe"] == Probe.NONE.value:
+            continue
+        leaf, _ = await context.certificate(wishes[port["service"]])
+        found = await look(port["service"], port["address"], port["port"], Probe(port["probe"]))
+        if found.state is not PortState.SERVED or found.chain[0].fingerprint != fingerprint(leaf):
+            return False
+        seen = True
+    return seen
+
+
+async def _upload_stores(context: StepContext, session: NodeSession) -> None:
+    for one in context.step.params["stores"]:
+        line = next(line for line in context.step.lines if line.kind is LineKind.UPLOAD and line.text == one["file"])
+        base = await session.fetch(one["base"])
+        leaves = [(await context.certificate(wish))[0] for wish in one["adds"]]
+        data = trust_with(base, leaves)
+        if one["removes"]:
+            data = trust_without(data, [leaf for leaf in context.split(base) if fingerprint(leaf) in one["removes"]])
+        await context.upload(session, line, data)
+
+
+def _stores_set(step: Step, now: Mapping[str, Any]) -> bool:
+    return all(now.get(f"trust {one['store']}") == one["file"] for one in step.params["stores"])
+
+
+def _all_set(wanted: Mapping[str, Mapping[str, str]], now: Mapping[str, Any]) -> bool:
+    return all(
+        name in now and all((now[name][what] or "") == value for what, value in setting.items())
+        for name, setting in wanted.items()
+    )
+
+
+def _is_set(step: Step, line: Line, now: Mapping[str, Any]) -> bool:
+    """Return whether what a "set" line sets is set already; True for the lines that set nothing."""
+    verb, _, name = line.content.partition(":")
+    if verb != "set":
+        return True
+    if name in step.params.get("wanted", {}):
+        return _all_set({name: step.params["wanted"][name]}, now)
+    stores = {one["store"]: one["file"] for one in step.params.get("stores", ())}
+    return now.get(f"trust {name}") == stores.get(name)
+
+
+def _on(process: str, now: Mapping[str, Any]) -> bool:
+    """Return whether *process* runs by its status; its sub-services ("webbridge3.https") share one switch."""
+    mine = [value for name, value in now.items() if name.split(".")[0] == process and isinstance(value, Mapping)]
+    return any(value["enabled"] for value in mine)

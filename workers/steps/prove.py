@@ -1,0 +1,107 @@
+"""Stage 800: every port that was reachable before serves the new leaf with its whole chain; else the node is put back.
+
+Ports not reachable from here are proved by status and files, and reported as *not seen*. A node that cannot be proved
+is put back by the lines the plan showed (`workers.rollback`), and the lane stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import stamina
+
+from workers.context import StepContext
+from workers.steps.recheck import read_settings
+from workers.steps.survey import certificate_fact, look
+from workflows.errors import NotProved
+from workflows.facts import PortFact, PortState
+from workflows.mmp.services import Probe
+from workflows.x509.renewal import fingerprint
+
+
+async def prove(context: StepContext) -> dict[str, Any]:
+    """Return {"ports": [{"service", "address", "port", "seen", "fingerprint", "not_valid_after", …}]}.
+
+    Raises: NotProved, naming every port that does not serve what it should.
+    """
+    async with context.session() as session:
+        settings = await read_settings(session)
+    ports = [await _prove_port(context, port, settings) for port in context.step.params["ports"]]
+    faults = [port["fault"] for port in ports if port["fault"]]
+    if faults:
+        raise NotProved("; ".join(faults), node=context.step.node, ports=ports)
+    return {"ports": ports}
+
+
+async def _prove_port(context: StepContext, port: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    leaf, chain = await context.certificate(port["wish"])
+    wanted = fingerprint(leaf)
+    shown = {key: port[key] for key in ("service", "address", "port", "before")}
+    if port["probe"] == Probe.NONE.value:
+        return {
+            **shown,
+            "seen": False,
+            "fingerprint": wanted,
+            "not_valid_after": certificate_fact(leaf).not_valid_after,
+            "fault": _unseen(context, port, settings),
+        }
+    found = await _look_until(context, port, wanted)
+    fault = _fault(found, wanted, [fingerprint(one) for one in chain])
+    ends = found.chain[0].not_valid_after if found.chain else ""
+    served = found.chain[0].fingerprint if found.chain else ""
+    return {
+        **shown,
+        "seen": True,
+        "fingerprint": served,
+        "not_valid_after": ends,
+        "chain": len(found.chain),
+        "fault": fault,
+    }
+
+
+async def _look_until(context: StepContext, port: Mapping[str, Any], wanted: str) -> PortFact:
+    """Look at the port until it serves *wanted*, for as long as a service may take to come up after `enable`."""
+
+    @stamina.retry(on=_NotYet, timeout=context.patience_s, attempts=None, wait_initial=0.2, wait_max=2.0)
+    async def once() -> PortFact:
+        found = await look(port["service"], port["address"], port["port"], Probe(port["probe"]))
+        if found.state is not PortState.SERVED or found.chain[0].fingerprint != wanted:
+            raise _NotYet(found)
+        return found
+
+    try:
+        return await once()
+    except _NotYet as last:
+        return last.found  # the caller says in words what was found
+
+
+class _NotYet(Exception):
+    """The port does not serve the wanted certificate yet."""
+
+    def __init__(self, found: PortFact) -> None:
+        super().__init__(found.note)
+        self.found = found
+
+
+def _fault(found: PortFact, wanted: str, chain: list[str]) -> str:
+    where = f"{found.service} on {found.address}:{found.port}"
+    if found.state is not PortState.SERVED:
+        return f"{where} does not answer ({found.note})"
+    if found.chain[0].fingerprint != wanted:
+        return f"{where} still serves a certificate that ends {found.chain[0].not_valid_after[:10]}"
+    served = [one.fingerprint for one in found.chain]
+    # A server need not send the root (RFC 8446 section 4.4.2); everything between leaf and root must be there.
+    intermediates = [fingerprint for fingerprint in chain if fingerprint != wanted][:-1]
+    missing = [fingerprint for fingerprint in intermediates if fingerprint not in served]
+    return f"{where} serves the new certificate without its whole chain" if missing else ""
+
+
+def _unseen(context: StepContext, port: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Prove a port nobody can see from here by what the status says of its files."""
+    now = settings.get(port["service"])
+    wanted = context.wanted_setting(port["service"])
+    if now is None or wanted is None:
+        return ""
+    wrong = [f"{what} {now[what] or 'none'}" for what, value in wanted.items() if (now[what] or "") != value]
+    return f"{port['service']} is set to {', '.join(wrong)}" if wrong else ""
