@@ -1,0 +1,180 @@
+"""The TLS ports of an appliance: they serve what is running, not what is configured.
+
+A port is opened when its endpoint runs and closed when it does not. The TLS context is made when a client comes, so a
+thousand ports cost little more than their sockets. On the XMPP port TLS begins after STARTTLS (RFC 6120 section 5).
+"""
+
+import asyncio
+import hashlib
+import re
+import ssl
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from simulator.appliance import Appliance
+from simulator.faults import FaultKind
+from simulator.services import ClientCertificate, Endpoint, Running, Wire
+
+_HANDSHAKE_S = 10.0
+_STREAM = (
+    b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
+    b"id='1' from='%s' version='1.0'><stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>"
+    b"<required/></starttls></stream:features>"
+)
+_PROCEED = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
+
+
+@lru_cache(maxsize=4096)
+def _context(running: Running, asks: ClientCertificate) -> ssl.SSLContext:
+    """Return the context that serves *running*; OpenSSL reads keys from files only, so one is made and removed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(running.key + b"".join(running.chain))
+        file.flush()
+        context.load_cert_chain(file.name)
+    if asks is ClientCertificate.REQUIRED or (asks is ClientCertificate.OPTIONAL and running.trust):
+        context.verify_mode = ssl.CERT_REQUIRED if asks is ClientCertificate.REQUIRED else ssl.CERT_OPTIONAL
+        # A store may pin the peer's own certificate instead of its authority.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if running.trust:
+            context.load_verify_locations(cadata=running.trust.decode("ascii", "replace"))
+    return context
+
+
+class _Plain(asyncio.Protocol):
+    """The first protocol of a connection; hands over to TLS at once, or after STARTTLS."""
+
+    def __init__(self, listeners: "Listeners", endpoint: Endpoint) -> None:
+        self._listeners = listeners
+        self._endpoint = endpoint
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with TLS unless the wire wants words before."""
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+            self._listeners.connections.add(transport)
+            if self._endpoint.kind.wire is Wire.TLS:
+                self._begin_tls(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer the opening of an XMPP stream with the offer of STARTTLS, and STARTTLS with TLS."""
+        self._received += data
+        if self._transport is None or len(self._received) > 4096:
+            return
+        if b"<starttls" in self._received:
+            self._received = b""
+            self._transport.write(_PROCEED)
+            self._begin_tls(self._transport)
+        elif opening := re.search(rb"<stream:stream[^>]*>", self._received):
+            self._received = self._received[opening.end() :]
+            self._transport.write(_STREAM % self._listeners.appliance.hostname.encode())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._transport is not None:
+            self._listeners.connections.discard(self._transport)
+
+    def _begin_tls(self, transport: asyncio.Transport) -> None:
+        self._listeners.spawn(self._listeners.handshake(transport, self._endpoint))
+
+
+class _Silent(asyncio.Protocol):
+    """Takes whatever comes over TLS and says nothing; a web server would answer an HTTP request, so this one does."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to answer."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer an HTTP request with an empty page and close."""
+        if data.startswith((b"GET ", b"HEAD ")) and isinstance(self._transport, asyncio.Transport):
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self._transport.close()
+
+
+@dataclass(kw_only=True)
+class Listeners:
+    """The open ports of one appliance. *probed* is told the endpoint's name and how each handshake ended."""
+
+    appliance: Appliance
+    probed: Callable[[str, str], None]
+    connections: set[asyncio.Transport] = field(default_factory=set)
+    _servers: dict[str, tuple[int, asyncio.Server]] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def reconcile(self, *, away: bool = False) -> None:
+        """Open and close ports so that they agree with what is running; *away* closes all."""
+        wanted = {} if away else self._wanted()
+        for name, (port, server) in tuple(self._servers.items()):
+            if wanted.get(name) != port:
+                del self._servers[name]
+                server.close()
+        for name, port in wanted.items():
+            if name not in self._servers:
+                try:
+                    self._servers[name] = (port, await self._open(name, port))
+                except OSError:  # somebody else has the port: the service has none then, as on a real machine
+                    self.probed(name, "port-taken")
+
+    def _wanted(self) -> dict[str, int]:
+        faults, node = self.appliance.faults, self.appliance.name
+        return {
+            endpoint.kind.name: endpoint.running_port
+            for endpoint in self.appliance.endpoints()
+            if endpoint.running is not None
+            and endpoint.running_port is not None
+            and endpoint.kind.wire is not Wire.NONE
+            and faults.first(FaultKind.UNREACHABLE, node, endpoint.kind.name) is None
+        }
+
+    async def _open(self, name: str, port: int) -> asyncio.Server:
+        endpoint = self.appliance.endpoint(name)
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: _Plain(self, endpoint), self.appliance.address, port)
+
+    def spawn(self, work: "asyncio.coroutines.Coroutine[object, object, None]") -> None:  # type: ignore[name-defined]
+        """Run *work* beside everything else."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def handshake(self, transport: asyncio.Transport, endpoint: Endpoint) -> None:
+        """Do the TLS handshake with the certificate that is running now."""
+        name = endpoint.kind.name
+        if endpoint.running is None:
+            transport.abort()
+            return
+        context = _context(endpoint.running, endpoint.kind.client_certificate)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.start_tls(
+                transport, _Silent(), context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_S
+            )
+        except (OSError, ssl.SSLError, TimeoutError) as problem:
+            self.probed(name, f"refused: {type(problem).__name__}")
+            transport.abort()
+        else:
+            self.probed(name, "ok")
+
+    async def close(self) -> None:
+        """Close all ports and connections."""
+        await self.reconcile(away=True)
+        for transport in tuple(self.connections):
+            transport.abort()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def fingerprint_of(pem: bytes) -> str:
+    """Return the SHA-256 fingerprint of a PEM certificate."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).hexdigest()

@@ -1,0 +1,257 @@
+"""The shell an SSH client sees: prompt, echo, line editing, Ctrl-C, and the faults that happen to commands.
+
+With a pseudo-terminal, typed characters are echoed and lines end in CR LF; without one (a pipe) nothing is echoed. Lines
+typed or pasted while a command runs wait for it (S21). Ctrl-C ends the running command or drops the line.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncssh
+
+from simulator.appliance import Appliance, Outcome
+from simulator.commandlog import CommandLog, Record
+from simulator.faults import ON_COMMAND, Fault, FaultKind
+
+_CTRL_C, _CTRL_D, _ESCAPE, _BACKSPACE = 3, 4, 27, (8, 127)
+
+
+class Disconnected(Exception):  # noqa: N818 - the end of a session, not a defect
+    """The client has gone, or its connection was cut."""
+
+
+class Terminal:
+    """One SSH channel as a console: bytes in and out."""
+
+    def __init__(self, process: "asyncssh.SSHServerProcess[bytes]", user: str, peer: str) -> None:
+        self.user = user
+        self.peer = peer
+        self.running: asyncio.Task[Outcome] | None = None
+        self.interruptible = True
+        self._process = process
+        self._pty = process.term_type is not None
+        self._input = bytearray()
+        self._arrived = asyncio.Event()
+        self._eof = False
+        self._after_return = False
+        self._muted = False
+        self._held = ""
+
+    async def pump(self) -> None:
+        """Read the channel until its end; Ctrl-C is acted upon at once."""
+        while not self._eof:
+            try:
+                data = await self._process.stdin.read(65536)
+            except asyncssh.TerminalSizeChanged:
+                continue
+            except (asyncssh.BreakReceived, asyncssh.SignalReceived):
+                data = bytes([_CTRL_C])
+            except (asyncssh.Error, OSError):
+                data = b""
+            if not data:
+                self._eof = True
+            elif _CTRL_C in data and self.running is not None:
+                if self.interruptible:
+                    self.running.cancel()
+                self._input.clear()
+            else:
+                self._input += data
+            self._arrived.set()
+
+    def write(self, text: str) -> None:
+        """Print *text*, unless the reply is being held back."""
+        if self._muted:
+            self._held += text
+        else:
+            self._send(text.encode())
+
+    def hold_back(self) -> None:
+        """From now on keep what is printed; it is never sent unless a question makes it visible."""
+        self._muted = True
+
+    def _send(self, data: bytes) -> None:
+        if self._pty:
+            data = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        self._process.stdout.write(data)
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._process.stdout.write(data)
+
+    async def _byte(self) -> int:
+        while not self._input:
+            if self._eof:
+                raise Disconnected
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._input.pop(0)
+
+    async def key(self) -> str:
+        """Return one key; what was printed before is shown first."""
+        if self._held:
+            self._send(self._held.encode())
+            self._held = ""
+        return chr(await self._byte())
+
+    async def secret(self) -> str:
+        """Return a line typed without echo."""
+        line = await self.line(echo=False)
+        self.write("\n")
+        return line or ""
+
+    async def line(self, *, echo: bool = True) -> str | None:
+        """Return the next line; None after Ctrl-D on an empty line. Raises: Disconnected."""
+        typed = bytearray()
+        shown = self._send if echo and self._pty else (lambda _: None)
+        while True:
+            byte = await self._byte()
+            after_return, self._after_return = self._after_return, byte == 13
+            if byte == 10 and after_return:
+                continue
+            if byte in {10, 13}:
+                shown(b"\n")
+                return typed.decode(errors="replace")
+            if byte == _CTRL_D and not typed:
+                return None
+            if byte == _CTRL_C:
+                shown(b"^C\n")
+                return ""
+            if byte in _BACKSPACE:
+                if typed:
+                    typed.pop()
+                    shown(b"\b \b")
+            elif byte == _ESCAPE:
+                await self._escape_sequence()
+            elif byte >= 32:
+                typed.append(byte)
+                shown(bytes([byte]))
+
+    async def _escape_sequence(self) -> None:
+        """Swallow the rest of an arrow key or the like."""
+        if await self._byte() in b"[O":
+            while not 64 <= await self._byte() <= 126:
+                pass
+
+
+class Shell:
+    """The session of one client on one appliance."""
+
+    def __init__(
+        self,
+        *,
+        appliance: Appliance,
+        log: CommandLog,
+        session: str,
+        after_command: Callable[[], Awaitable[None]],
+        reboot: Callable[[float | None], None],
+    ) -> None:
+        self._appliance = appliance
+        self._log = log
+        self._session = session
+        self._after_command = after_command
+        self._reboot = reboot
+
+    async def interact(self, process: "asyncssh.SSHServerProcess[bytes]", banner: str) -> None:
+        """Serve the client of *process* until it leaves: a shell, or one command on an exec channel."""
+        connection = process.get_extra_info("connection")
+        host, port = connection.get_extra_info("peername")[:2]
+        terminal = Terminal(process, process.get_extra_info("username"), f"{host}:{port}")
+        pump = asyncio.create_task(terminal.pump())
+        status = 0
+        try:
+            if process.command is not None:
+                status = 0 if await self._command(process.command, terminal, connection) else 1
+            else:
+                terminal.write(banner)
+                await self._loop(terminal, connection)
+        except Disconnected:
+            pass
+        finally:
+            pump.cancel()
+            process.exit(status)
+
+    async def _loop(self, terminal: Terminal, connection: asyncssh.SSHServerConnection) -> None:
+        while True:
+            terminal.write(self._appliance.say("shell.prompt", hostname=self._appliance.hostname))
+            line = await terminal.line()
+            if line is None or line.strip() == "exit":
+                return
+            if line.strip():
+                await self._command(line.strip(), terminal, connection)
+
+    async def _command(self, line: str, terminal: Terminal, connection: asyncssh.SSHServerConnection) -> bool:
+        """Carry out one line with its faults; return whether it went well. Raises: Disconnected: it was cut."""
+        node = self._appliance.name
+        shown = self._appliance.masked(line)
+        begun = self._log.begin(node=node, session=self._session, kind="command", text=shown)
+        faults = {fault.kind: fault for fault in self._appliance.faults.use(ON_COMMAND, node, line)}
+        kinds = tuple(faults)
+        terminal.interruptible = FaultKind.HANG not in faults
+        terminal.running = asyncio.create_task(self._faulty(line, terminal, faults))
+        outcome = "error"
+        try:
+            outcome = (await terminal.running).value
+        except asyncio.CancelledError:
+            outcome = "interrupted"
+            if connection.is_closed() or asyncio.current_task() is None:
+                raise
+            terminal.write(self._appliance.say("shell.interrupted"))
+        except Disconnected:
+            outcome = FaultKind.CUT_BEFORE if FaultKind.CUT_BEFORE in faults else "disconnected"
+            raise
+        finally:
+            terminal.running = None
+            if FaultKind.CUT_AFTER in faults:
+                outcome = FaultKind.CUT_AFTER
+            self._log.end(begun, outcome=outcome, faults=kinds)
+            await self._after_command()
+            self._cut(faults, begun, connection)
+        if FaultKind.CUT_AFTER in faults:
+            raise Disconnected
+        return outcome == Outcome.OK.value
+
+    def _cut(self, faults: dict[FaultKind, Fault], _begun: Record, connection: asyncssh.SSHServerConnection) -> None:
+        if FaultKind.CUT_BEFORE in faults or FaultKind.CUT_AFTER in faults:
+            connection.abort()
+        if FaultKind.REBOOT in faults:
+            self._reboot(faults[FaultKind.REBOOT].seconds)
+        elif self._appliance.reboot_requested:
+            self._appliance.reboot_requested = False
+            self._reboot(None)
+
+    async def _faulty(self, line: str, terminal: Terminal, faults: dict[FaultKind, Fault]) -> Outcome:
+        if FaultKind.CUT_BEFORE in faults:
+            raise Disconnected
+        if FaultKind.HANG in faults:
+            seconds = faults[FaultKind.HANG].seconds
+            await (asyncio.Event().wait() if seconds is None else asyncio.sleep(seconds))
+        if FaultKind.SLOW in faults:
+            await asyncio.sleep(faults[FaultKind.SLOW].seconds or 0)
+        if FaultKind.QUESTION in faults:
+            terminal.write(faults[FaultKind.QUESTION].text or self._appliance.say("question"))
+            answer = await terminal.key()
+            terminal.write("\n")
+            if answer != "Y":
+                return Outcome.FAILURE
+        if FaultKind.FAILURE in faults:
+            terminal.write(self._appliance.say("shell.fault", text=faults[FaultKind.FAILURE].text or "internal error"))
+            return Outcome.FAILURE
+        if FaultKind.CUT_AFTER in faults or FaultKind.REBOOT in faults:
+            terminal.hold_back()
+        garbage = faults.get(FaultKind.GARBAGE)
+        if garbage is not None:
+            self._stray(terminal, garbage)
+        outcome = await self._appliance.execute(line, terminal)
+        if garbage is not None:
+            self._stray(terminal, garbage)
+        return outcome
+
+    def _stray(self, terminal: Terminal, garbage: Fault) -> None:
+        """Print a log line of another program and a few bytes that are no text."""
+        appliance = self._appliance
+        line = appliance.say(
+            "syslog.garbage", utc=appliance.now(), hostname=appliance.hostname, address=appliance.address
+        )
+        terminal.write(line if garbage.text is None else garbage.text)
+        if garbage.text is None:
+            terminal.send_raw(b"\x00\xff\x07\r\n")
