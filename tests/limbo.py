@@ -20,6 +20,7 @@ from cryptography import x509
 
 from workflows.errors import CertificateError
 from workflows.x509.chain import verify_chain
+from workflows.x509.request import UNREADABLE
 
 _CRL = "revocation is not looked at: the core has no network, and a certificate is checked the moment it is issued"
 _IDENTIFIER = (
@@ -102,7 +103,7 @@ def run(case: Mapping[str, Any]) -> Verdict:
             # Damaged certificates are the point of many cases; the library warns of some before it refuses them.
             warnings.simplefilter("ignore")
             _verify(case)
-    except (CertificateError, ValueError) as error:
+    except (CertificateError, *UNREADABLE) as error:
         return Verdict(case=case["id"], expected=case["expected_result"], said="FAILURE", because=str(error))
     return Verdict(case=case["id"], expected=case["expected_result"], said="SUCCESS", because="it holds")
 

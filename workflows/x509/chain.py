@@ -13,7 +13,7 @@ import ipaddress
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -23,7 +23,7 @@ from cryptography.x509 import verification
 from workflows.errors import CertificateError, ChainIncomplete, Finding
 from workflows.x509.names import dns_fault
 from workflows.x509.renewal import Usage, allows, fingerprint
-from workflows.x509.request import key_fault, sans_of
+from workflows.x509.request import UNREADABLE, key_fault, sans_of
 
 Certificate = x509.Certificate
 
@@ -50,6 +50,7 @@ def order_chain(leaf: Certificate, pool: Iterable[Certificate]) -> tuple[Certifi
     return way
 
 
+@lru_cache(maxsize=16384)  # a fleet's deliveries ask the same of the same few issuers again and again
 def issued(issuer: Certificate, certificate: Certificate) -> bool:
     """Return whether *issuer* bears the issuer's name and its key signed *certificate*, with whatever hash."""
     if issuer.subject != certificate.issuer:
@@ -104,7 +105,7 @@ def verify_chain(
         else:
             chain = builder.build_client_verifier().verify(leaf, list(pool)).chain
         _check_each(chain)
-    except (verification.VerificationError, ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except (verification.VerificationError, *UNREADABLE) as error:
         reason = str(error).removeprefix("validation failed: ").partition(" (encountered processing")[0]
         what = f"no chain to a trusted root holds at {now:%Y-%m-%d %H:%M} UTC ({reason})"
         finding = Finding("chain", what, "Give the right issuers, or have the certificate issued again.")

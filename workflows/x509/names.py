@@ -181,14 +181,21 @@ def _label_fault(label: str) -> str:
         return f"has a label of {len(label)} characters; DNS allows 63"
     if not _LABEL.fullmatch(label):
         return f"has the label {label!r}; only letters, digits and hyphens inside are allowed"
-    if label[2:4] == "--":
-        try:
-            decoded = label[4:].lower().encode("ascii").decode("punycode") if label[:2].lower() == "xn" else ""
-        except UnicodeError:
-            decoded = ""
-        if not decoded or decoded.isascii():
-            return f"has the label {label!r}, which is no A-label"
+    if label[2:4] == "--" and not _is_a_label(label.lower()):
+        return f"has the label {label!r}, which is no A-label"
     return ""
+
+
+def _is_a_label(label: str) -> bool:
+    """Return whether *label* is "xn--" and the punycode of letters, marks and digits, at least one beyond ASCII."""
+    try:
+        decoded = label.removeprefix("xn--").encode("ascii").decode("punycode")
+        again = decoded.encode("punycode").decode("ascii")
+    except UnicodeError:
+        return False
+    # RFC 5892, told short: its few contextual characters are not taken.
+    proper = all(letter == "-" or unicodedata.category(letter)[0] in "LMN" for letter in decoded)
+    return label == f"xn--{again}" and not decoded.isascii() and proper
 
 
 def _a_label_hint(name: str) -> str:

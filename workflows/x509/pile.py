@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key, pkcs7
 
 from workflows.errors import CertificateError, Finding
 from workflows.x509.renewal import fingerprint, view
-from workflows.x509.request import RequestView, view_request
+from workflows.x509.request import UNREADABLE, RequestView, view_request
 
 LARGEST_FILE: Final = 1_000_000
 MOST_CERTIFICATES: Final = 500
@@ -34,7 +33,6 @@ _QUOTE = re.compile(rb"^[> \t]+", re.MULTILINE)
 _BARE_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+=*\s*")
 # What PKCS#12 begins with: SEQUENCE, then INTEGER 3 (RFC 7292 section 4).
 _PKCS12 = re.compile(rb"\x30(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x80)\x02\x01\x03", re.DOTALL)
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, Warning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +188,7 @@ def _read_binary(reading: _Reading, source: str, data: bytes) -> bool:
         load_der_private_key(data, None)
     except TypeError:
         pass  # an encrypted key: still a key
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     _private_key(reading, source)
     return True
@@ -202,7 +200,7 @@ def _try(parser: Callable[[_Reading, str, bytes], None], reading: _Reading, sour
             # The library warns of BER and of old serial numbers; neither is the reader's business.
             warnings.simplefilter("ignore")
             parser(reading, source, der)
-    except (*_UNREADABLE, CertificateError):
+    except (*UNREADABLE, CertificateError):
         return False
     return True
 

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from workflows.errors import CertificateError, Finding
 from workflows.x509.names import Subject, SubjectAltNames
-from workflows.x509.request import key_kind, sans_of, spki_sha256, subject_of
+from workflows.x509.request import UNREADABLE, key_kind, sans_of, spki_sha256, subject_of
 
 Usage = Literal["server", "client"]
 
@@ -69,7 +69,7 @@ def view(certificate: x509.Certificate) -> CertificateView:
             usages=_usages(extensions),
             is_ca=is_ca(certificate),
         )
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         finding = Finding("certificate", f"the certificate is damaged ({error})", "Ask the CA for it again.")
         raise CertificateError([finding]) from error
 

@@ -27,6 +27,16 @@ from workflows.x509.names import Findings, Subject, SubjectAltNames
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
+# All that the library says of damaged input; it has no common class for it.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
 _OIDS = {
     "CN": NameOID.COMMON_NAME,
     "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
@@ -110,13 +120,13 @@ def read_request(data: bytes, *, where: str = "request") -> RequestView:
     try:
         request = x509.load_pem_x509_csr(pem[0]) if pem else x509.load_der_x509_csr(data)
         return view_request(request)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         finding = Finding(where, "this is no readable certificate signing request", "Fetch or make the CSR again.")
         raise CertificateError([finding]) from error
 
 
 def view_request(request: x509.CertificateSigningRequest) -> RequestView:
-    """Return what a parsed request says. Raises ValueError when its inside is damaged."""
+    """Return what a parsed request says. Raises one of UNREADABLE when its inside is damaged."""
     key = request.public_key()
     return RequestView(
         subject=subject_of(request.subject),
