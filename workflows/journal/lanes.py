@@ -1,0 +1,179 @@
+"""Lanes: one cluster's share of a run, its generation and its flag. One row each; every move writes its event.
+
+The flag says why no step may be claimed: "" (it moves), "paused", "cancelled", "stopped", "waiting" (at a gate),
+"done". A generation is what one canvas was compiled for; it is raised only when nobody is at work on the lane
+(DESIGN.md section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from workflows.errors import JournalError, Stopped
+from workflows.journal import outbox, tables
+from workflows.journal.events import Kind, NewEvent
+from workflows.journal.store import Transaction, moment
+
+_LANE, _CLAIM, _GATE = tables.lane, tables.claim, tables.gate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneRow:
+    """A lane as the engine sees it; `live` is true while somebody's lease on one of its steps runs."""
+
+    run: str
+    lane: str
+    generation: int
+    flag: str
+    touched_at: datetime
+    live: bool
+
+
+def lane_row(connection: sa.Connection, run: str, lane: str) -> LaneRow:
+    """Return the lane. Raises: JournalError: no such lane."""
+    found = lane_rows(connection, run, lane)
+    if not found:
+        raise JournalError(f"Run {run} has no lane {lane}.", run=run, lane=lane)
+    return found[0]
+
+
+def lane_rows(connection: sa.Connection, run: str, lane: str | None = None) -> list[LaneRow]:
+    """Return the lanes of *run* by name."""
+    query = sa.select(_LANE, _live(tables.clock()).label("live")).where(_LANE.c.run == run).order_by(_LANE.c.lane)
+    if lane is not None:
+        query = query.where(_LANE.c.lane == lane)
+    return [
+        LaneRow(
+            run=row.run,
+            lane=row.lane,
+            generation=row.generation,
+            flag=row.flag,
+            touched_at=moment(row.touched_at),
+            live=bool(row.live),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def touch(tx: Transaction, run: str, lane: str, **values: Any) -> None:
+    """Note that somebody was on the lane just now, and set *values* of its row."""
+    statement = sa.update(_LANE).where(_LANE.c.run == run, _LANE.c.lane == lane)
+    if tx.connection.execute(statement.values(touched_at=tx.clock, **values)).rowcount != 1:
+        raise JournalError(f"Run {run} has no lane {lane}.", run=run, lane=lane)
+
+
+def stop_lane(
+    tx: Transaction, run: str, lane: str, reason: str, *, data: Mapping[str, Any] | None = None, by: str = "engine"
+) -> bool:
+    """Stop the lane until somebody resumes it; False when it is stopped, cancelled or done already."""
+    if lane_row(tx.connection, run, lane).flag in {"stopped", "cancelled", "done"}:
+        return False
+    return _flag(tx, run, lane, "stopped", Kind.LANE_STOPPED, by, {**(data or {}), "reason": reason})
+
+
+def pause_lane(tx: Transaction, run: str, lane: str, by: str, reason: str = "") -> bool:
+    """Let no further step begin until somebody resumes the lane; False when it does not move anyway."""
+    if lane_row(tx.connection, run, lane).flag not in {"", "waiting"}:
+        return False
+    return _flag(tx, run, lane, "paused", Kind.LANE_PAUSED, by, {"reason": reason})
+
+
+def cancel_lane(tx: Transaction, run: str, lane: str, by: str, reason: str = "") -> bool:
+    """End the lane for good: running steps end at their border, no other begins. False when it was over already."""
+    if lane_row(tx.connection, run, lane).flag in {"cancelled", "done"}:
+        return False
+    return _flag(tx, run, lane, "cancelled", Kind.LANE_CANCELLED, by, {"reason": reason})
+
+
+def finish_lane(tx: Transaction, run: str, lane: str) -> bool:
+    """Note that all of the lane is done; False when it was over already, or does not move."""
+    if lane_row(tx.connection, run, lane).flag != "":
+        return False
+    return _flag(tx, run, lane, "done", Kind.LANE_DONE, "engine", {})
+
+
+def resume_lane(tx: Transaction, run: str, lane: str, by: str) -> bool:
+    """Let the lane move again: failed, parked and waiting steps may be claimed anew, a rejected gate is open again.
+
+    False when it moves already and nothing of it failed. Raises: Stopped: the lane was cancelled.
+    """
+    row = lane_row(tx.connection, run, lane)
+    if row.flag == "cancelled":
+        raise Stopped(
+            f"Lane {lane} of run {run} was cancelled; it cannot be resumed.", remedy="Make a new plan and a new run."
+        )
+    here = (_CLAIM.c.run == run, _CLAIM.c.lane == lane)
+    held_up = _CLAIM.c.state.in_(("failed", "parked", "waiting", "open"))
+    reopened = tx.connection.execute(
+        sa.update(_CLAIM).where(*here, held_up).values(state="open", attempt=0).returning(_CLAIM.c.step)
+    ).scalars()
+    steps = sorted(reopened)
+    if row.flag == "done" or (row.flag == "" and not steps):
+        return False
+    tx.append(NewEvent(run=run, kind=Kind.LANE_RESUMED, lane=lane, actor=by, data={"steps": steps}))
+    at_gate = _reopen_rejected(tx, run, lane, by)
+    touch(tx, run, lane, flag="waiting" if at_gate else "")
+    outbox.add(tx, outbox.ADVANCE, run, lane)
+    return True
+
+
+def raise_generation(tx: Transaction, run: str, lane: str, why: str) -> int | None:
+    """Return the lane's next generation, for which a new canvas is to be compiled; the event says *why*.
+
+    None while anybody's lease on a step of the lane runs, and when the lane's flag lets nothing be claimed.
+    """
+    row = lane_row(tx.connection, run, lane)
+    if row.live or row.flag != "":
+        return None
+    generation = row.generation + 1
+    touch(tx, run, lane, generation=generation)
+    data = {"generation": generation, "why": why}
+    tx.append(NewEvent(run=run, kind=Kind.LANE_SENT, lane=lane, data=data))
+    return generation
+
+
+def idle_lanes(tx: Transaction, idle_s: float) -> list[tuple[str, str, int]]:
+    """Return (run, lane, generation) of lanes that should move, but nobody was on for *idle_s* and nothing is to be sent."""
+    box = tables.outbox
+    to_send = sa.exists().where(box.c.run == _LANE.c.run, box.c.lane == _LANE.c.lane, box.c.sent_at.is_(None))
+    query = (
+        sa.select(_LANE.c.run, _LANE.c.lane, _LANE.c.generation)
+        .join(tables.run, tables.run.c.run == _LANE.c.run)
+        .where(tables.run.c.outcome == "open")
+        .where(_LANE.c.flag == "", _LANE.c.touched_at < tx.clock - idle_s, ~to_send, ~_live(tx.clock))
+        .order_by(_LANE.c.touched_at)
+    )
+    return [(row.run, row.lane, row.generation) for row in tx.connection.execute(query)]
+
+
+def _live(now: Any) -> sa.Exists:
+    return sa.exists().where(
+        _CLAIM.c.run == _LANE.c.run,
+        _CLAIM.c.lane == _LANE.c.lane,
+        _CLAIM.c.state == "running",
+        _CLAIM.c.expires_at > now,
+    )
+
+
+def _flag(tx: Transaction, run: str, lane: str, flag: str, kind: Kind, by: str, data: Mapping[str, Any]) -> bool:
+    touch(tx, run, lane, flag=flag)
+    tx.append(NewEvent(run=run, kind=kind, lane=lane, actor=by, data=data))
+    return True
+
+
+def _reopen_rejected(tx: Transaction, run: str, lane: str, by: str) -> bool:
+    """Open rejected gates again, and return whether the lane stands at an open gate."""
+    here = (_GATE.c.run == run, _GATE.c.lane == lane)
+    gates: Sequence[sa.Row[Any]] = tx.connection.execute(sa.select(_GATE).where(*here)).all()
+    for gate in gates:
+        if gate.status == "rejected":
+            again = {"status": "open", "opened_at": tx.clock, "decided_by": "", "decided_at": None, "reason": ""}
+            tx.connection.execute(sa.update(_GATE).where(*here, _GATE.c.gate == gate.gate).values(**again))
+            said = {"name": gate.name, "digest": gate.digest, "summary": gate.summary, "again": "the lane was resumed"}
+            tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate.gate, actor=by, data=said))
+    return any(gate.status in {"open", "rejected"} for gate in gates)

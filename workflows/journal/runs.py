@@ -1,0 +1,105 @@
+"""Runs: making one, with its lanes and reservations, and closing it.
+
+A reservation (run ↔ node or cluster) lasts through gates, until the run is closed: a second run that wants the same
+server is told who holds it. It is not a lease: a lease (worker ↔ node) lasts for one step, see `claims`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from workflows.errors import JournalError, Reserved
+from workflows.journal import outbox, tables
+from workflows.journal.events import FLEET, Kind, NewEvent
+from workflows.journal.store import Transaction, moment
+
+
+def create_run(
+    tx: Transaction,
+    *,
+    run: str,
+    kind: str,
+    plan: Mapping[str, Any],
+    digest: str,
+    fleet: str,
+    requested_by: str,
+    lanes: Sequence[str],
+    resources: Sequence[str],
+) -> None:
+    """Write the run, its plan, its lanes (generation 0) and one outbox row for each; reserve *resources* (() for
+    reading).
+
+    Raises: Reserved: another run holds one of them. JournalError: there is such a run already.
+    """
+    insert = tx.insert(tables.chain).values(run=run, head_n=0, head_hash="").on_conflict_do_nothing()
+    if run == FLEET or tx.connection.execute(insert).rowcount != 1:
+        raise JournalError(f"There is a run {run} already.", run=run)
+    reserve(tx, run, resources)
+    tx.connection.execute(
+        sa.insert(tables.run).values(
+            run=run,
+            kind=kind,
+            digest=digest,
+            fleet=fleet,
+            requested_by=requested_by,
+            created_at=tx.clock,
+            plan=plan,
+            outcome="open",
+        )
+    )
+    said = {"kind": kind, "fleet": fleet, "digest": digest, "requested_by": requested_by, "lanes": list(lanes)}
+    tx.append(NewEvent(run=run, kind=Kind.RUN_CREATED, actor=requested_by, data={**said, "resources": list(resources)}))
+    for lane in lanes:
+        tx.connection.execute(
+            sa.insert(tables.lane).values(run=run, lane=lane, generation=0, touched_at=tx.clock, flag="")
+        )
+        outbox.add(tx, outbox.ADVANCE, run, lane)
+
+
+def reserve(tx: Transaction, run: str, resources: Sequence[str]) -> None:
+    """Hold *resources* for *run*, all or none. Raises: Reserved, with `run`, `resource`, `since` in its data."""
+    table = tables.reservation
+    for resource in dict.fromkeys(resources):
+        values = {"resource": resource, "run": run, "since": tx.clock}
+        tx.connection.execute(tx.insert(table).values(**values).on_conflict_do_nothing())
+        held = tx.connection.execute(sa.select(table).where(table.c.resource == resource)).one()
+        if held.run != run:
+            since = moment(held.since)
+            raise Reserved(
+                f"{resource} is held by run {held.run} since {since:%Y-%m-%d %H:%M:%S} UTC.",
+                remedy=f"Wait for run {held.run} to end, or cancel it with `certbridge runs cancel {held.run}`.",
+                run=held.run,
+                resource=resource,
+                since=since,
+            )
+
+
+def release(tx: Transaction, run: str) -> tuple[str, ...]:
+    """Let go of all that *run* holds, and return it."""
+    table = tables.reservation
+    gone = tx.connection.execute(sa.delete(table).where(table.c.run == run).returning(table.c.resource))
+    return tuple(sorted(gone.scalars()))
+
+
+def reservations(connection: sa.Connection) -> Mapping[str, str]:
+    """Return which run holds which resource, by resource."""
+    table = tables.reservation
+    return {row.resource: row.run for row in connection.execute(sa.select(table).order_by(table.c.resource))}
+
+
+def close_run(tx: Transaction, run: str, outcome: Literal["done", "failed", "cancelled"]) -> bool:
+    """End the run with *outcome* and let go of what it holds; False when it was closed already."""
+    table = tables.run
+    closed = tx.connection.execute(
+        sa.update(table)
+        .where(table.c.run == run, table.c.outcome == "open")
+        .values(outcome=outcome, closed_at=tx.clock)
+    )
+    if closed.rowcount != 1:
+        return False
+    freed = release(tx, run)
+    tx.append(NewEvent(run=run, kind=Kind.RUN_CLOSED, data={"outcome": outcome, "released": list(freed)}))
+    return True
