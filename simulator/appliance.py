@@ -28,7 +28,7 @@ class Outcome(Enum):
     UNKNOWN_COMMAND = "unknown-command"
 
 
-class CommandFailed(Exception):  # noqa: N818 - an answer of the appliance, not a defect of the program
+class CommandFailed(Exception):
     """Ends a command; the argument is what the appliance prints."""
 
 
@@ -59,6 +59,7 @@ class Command:
     most: int | None = 0  # None: any number
     usage: str = ""
     secret_arguments: tuple[int, ...] = ()  # arguments that are masked in every log
+    endless: bool = False  # goes on until Ctrl-C or until the client has gone
 
 
 @dataclass(kw_only=True)
@@ -138,7 +139,7 @@ class Appliance:
             console.write(self.say("shell.quote"))
             return Outcome.FAILURE
         command, arguments = self.find(words)
-        if command is None:
+        if command is None or (arguments and command.most == 0):
             console.write(self.say("shell.unknown", line=line))
             return Outcome.UNKNOWN_COMMAND
         self.note(console, self.masked(line))
@@ -160,6 +161,11 @@ class Appliance:
             if command is not None:
                 return command, list(words[length:])
         return None, []
+
+    def is_endless(self, line: str) -> bool:
+        """Tell whether *line* is a command that goes on until it is ended."""
+        command, _ = self.find(line.split())
+        return command is not None and command.endless
 
     def masked(self, line: str) -> str:
         """Return *line* with secret arguments replaced by `****`."""
@@ -188,7 +194,7 @@ class Appliance:
 
 
 def split_words(line: str) -> list[str]:
-    """Return the words of *line*; double quotes group words, as in OU:"Cisco Support". Raises: ValueError: one is open."""
+    """Return the words of *line*; double quotes group words: OU:"Cisco Support". Raises: ValueError: one is open."""
     words: list[str] = []
     current: str | None = None
     quoted = False

@@ -33,7 +33,10 @@ def status(appliance: Appliance) -> str:
     files = tuple(zip(_LABELS, CERTIFICATE_FILES, strict=True))
     for label, file in files if own.role == "joined" else files[2:]:
         lines.append(_row(f"  {label}", file))
-    lines += ["\n", _row("Last command", f"'database cluster {_last_command(own.role, primary.address, own.primary)}' (Success)")]
+    lines += [
+        "\n",
+        _row("Last command", f"'database cluster {_last_command(own.role, primary.address, own.primary)}' (Success)"),
+    ]
     return "".join(lines)
 
 

@@ -4,8 +4,8 @@
      "text": "pki list", "phase": "begin"}
     {"number": 7, ..., "phase": "end", "outcome": "ok"}
 
-`number` joins begin and end. Kinds: command, upload, download, rename, remove, login, login-refused, probe. Passwords and
-key material are never written: command lines come masked, file contents not at all.
+`number` joins begin and end. Kinds: command, upload, download, rename, remove, login, login-refused, probe. Passwords
+and key material are never written: command lines come masked, file contents not at all.
 """
 
 import json
@@ -69,11 +69,9 @@ class CommandLog:
     def event(self, *, node: str, session: str, kind: str, text: str, outcome: str) -> None:
         """Write something that takes no time worth telling: a login, a probe."""
         self._number += 1
-        self._write(
-            number=self._number, node=node, session=session, kind=kind, text=text, phase="end", outcome=outcome
-        )
+        self._write(number=self._number, node=node, session=session, kind=kind, text=text, phase="end", outcome=outcome)
 
-    def _write(  # noqa: PLR0913 - the parts of a record
+    def _write(
         self,
         *,
         number: int,

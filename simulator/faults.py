@@ -10,7 +10,7 @@ A fault is one JSON object, the same on the command line, on the control socket 
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -111,7 +111,7 @@ class Faults:
         for fault in faults:
             self.add(fault)
 
-    def __iter__(self) -> Iterable[Fault]:
+    def __iter__(self) -> Iterator[Fault]:
         return iter(tuple(self._faults.values()))
 
     def add(self, fault: Fault) -> str:

@@ -1,7 +1,8 @@
 """A fleet: clusters of appliances on loopback addresses, started and stopped together, and what is written about it.
 
-`async with Fleet(settings) as fleet` on a loop of your own, or `start_fleet_in_thread(settings)` from a test. Files written
-to `settings.out`, if given: fleet.yaml, pins.json, credentials.yaml (0600), ca/, commands.jsonl, control.json, ready.
+`async with Fleet(settings) as fleet` on a loop of your own, or `start_fleet_in_thread(settings)` from a test. Files
+written to `settings.out`, if given: fleet.yaml, pins.json, credentials.yaml (0600), ca/, commands.jsonl, control.json,
+ready.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ SERVICES_2 = ("webadmin", "callbridge", "webbridge", "xmpp", "turn")
 SERVICES_3 = ("webadmin", "callbridge", "webbridge3", "turn")
 _CLUSTER_NAMES = ("seoul", "busan", "incheon", "daegu", "daejeon", "gwangju", "suwon", "ulsan", "jeju", "sejong")
 _OPEN_FILES_PER_NODE = 16
+_NOT_IN_INVENTORY = frozenset({"trunk", "h323_gateway"})  # the inventory does not know these services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +139,9 @@ class Fleet:
         settings = self.settings
         addresses = await self._free_addresses(settings.nodes)
         members = tuple(
-            Member(address=address, role=database_role(index, settings.nodes), primary=index == 0 and settings.nodes > 1)
+            Member(
+                address=address, role=database_role(index, settings.nodes), primary=index == 0 and settings.nodes > 1
+            )
             for index, address in enumerate(addresses)
         )
         appliances = []
@@ -216,9 +220,10 @@ class Fleet:
     def state(self, name: str) -> dict[str, Any]:
         """Return the state of a node as JSON: services with settings and what they serve, files, host name, faults.
 
-        {"hostname": "cmscore1", "files": ["callbridge.key", ...], "services": {"webadmin": {"enabled": True, "up": True,
-        "trusts": {}, "endpoints": {"webadmin": {"key": "callbridge.key", "certificate": ..., "bundle": ..., "port": 8443,
-        "serves": {"key_file": ..., "fingerprint": <SHA-256 of the leaf>, "not_after": <ISO 8601>, "chain": 2}}}}}}
+        {"hostname": "cmscore1", "files": ["callbridge.key", ...], "services": {"webadmin": {"enabled": True, "up":
+        True, "trusts": {}, "endpoints": {"webadmin": {"key": "callbridge.key", "certificate": ..., "bundle": ...,
+        "port": 8443, "serves": {"key_file": ..., "fingerprint": <SHA-256 of the leaf>, "not_after": <ISO 8601>,
+        "chain": 2}}}}}}
         """
         appliance = self.nodes[name].appliance
         return {
@@ -300,11 +305,12 @@ class Fleet:
                 {
                     "name": pair.name,
                     "per": "node",
-                    "services": list(pair.endpoints),
+                    "services": [name for name in pair.endpoints if name not in _NOT_IN_INVENTORY],
                     "subject": {"CN": f"{{node}}.{DOMAIN}", "O": "Example"},
                     "subject_alt_names": {"dns": [f"{{node}}.{DOMAIN}", *([JOIN_NAME] if pair.join else [])]},
                 }
                 for pair in pairs_of(self.settings.enabled_services).values()
+                if not _NOT_IN_INVENTORY.issuperset(pair.endpoints)
             ],
         }
 

@@ -80,7 +80,8 @@ def _certificate(certificate: x509.Certificate) -> str:
         "    Data:",
         "        Version: 3 (0x2)",
         "        Serial Number:",
-        "            " + _colons(certificate.serial_number.to_bytes(certificate.serial_number.bit_length() // 8 + 1, "big")),
+        "            "
+        + _colons(certificate.serial_number.to_bytes(certificate.serial_number.bit_length() // 8 + 1, "big")),
         f"    Signature Algorithm: {algorithm}",
         "        Issuer: " + distinguished_name(certificate.issuer),
         "        Validity",

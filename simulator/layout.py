@@ -1,7 +1,7 @@
 """How a fleet is laid out when it starts: authorities, files, settings, and trust stores pinned as in reality.
 
-The old certificates are signed by the root directly. New ones are meant to be signed by the issuing authority below it, so
-their chains have three elements.
+The old certificates are signed by the root directly. New ones are meant to be signed by the issuing authority below
+it, so their chains have three elements.
 """
 
 from collections.abc import Mapping, Sequence
@@ -127,7 +127,9 @@ class Furnisher:
 
     async def _pair(self, appliance: Appliance, pair: Pair) -> None:
         host = f"{appliance.name}.{DOMAIN}"
-        certificate, key = await self._issue(self.authorities.root, wish(host, host, *([JOIN_NAME] if pair.join else [])))
+        certificate, key = await self._issue(
+            self.authorities.root, wish(host, host, *([JOIN_NAME] if pair.join else []))
+        )
         leaf, root = pki.to_pem(certificate), pki.to_pem(self.authorities.root.certificate)
         appliance.write(f"{pair.name}.key", pki.key_to_pem(key))
         appliance.write(f"{pair.name}.crt", leaf)
@@ -178,7 +180,11 @@ class Furnisher:
         pairs = pairs_of(self.services)
         for service in appliance.services.values():
             for store in service.trusts:
-                pair = PINS.get(store)
+                if store.endswith("c2w") and "webbridge3" not in self.services:
+                    continue  # the Web Bridge of 2.9 has no C2W
+                pair = (
+                    None if store == "callbridge.trust.c2w" and "webbridge3" not in self.services else PINS.get(store)
+                )
                 if pair not in pairs or not any(e.certificate for e in service.endpoints.values()):
                     continue
                 if not self.pin_leaves:

@@ -5,14 +5,12 @@ thousand ports cost little more than their sockets. On the XMPP port TLS begins 
 """
 
 import asyncio
-import hashlib
 import re
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
+from functools import lru_cache, partial
 
 from simulator.appliance import Appliance
 from simulator.faults import FaultKind
@@ -75,7 +73,7 @@ class _Plain(asyncio.Protocol):
             self._received = self._received[opening.end() :]
             self._transport.write(_STREAM % self._listeners.appliance.hostname.encode())
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the connection."""
         if self._transport is not None:
             self._listeners.connections.discard(self._transport)
@@ -87,8 +85,9 @@ class _Plain(asyncio.Protocol):
 class _Silent(asyncio.Protocol):
     """Takes whatever comes over TLS and says nothing; a web server would answer an HTTP request, so this one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[], None]) -> None:
         self._transport: asyncio.BaseTransport | None = None
+        self._ended = ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to answer."""
@@ -99,6 +98,10 @@ class _Silent(asyncio.Protocol):
         if data.startswith((b"GET ", b"HEAD ")) and isinstance(self._transport, asyncio.Transport):
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget the connection."""
+        self._ended()
 
 
 @dataclass(kw_only=True)
@@ -114,6 +117,9 @@ class Listeners:
     async def reconcile(self, *, away: bool = False) -> None:
         """Open and close ports so that they agree with what is running; *away* closes all."""
         wanted = {} if away else self._wanted()
+        if away:
+            for transport in tuple(self.connections):
+                transport.abort()
         for name, (port, server) in tuple(self._servers.items()):
             if wanted.get(name) != port:
                 del self._servers[name]
@@ -141,7 +147,7 @@ class Listeners:
         loop = asyncio.get_running_loop()
         return await loop.create_server(lambda: _Plain(self, endpoint), self.appliance.address, port)
 
-    def spawn(self, work: "asyncio.coroutines.Coroutine[object, object, None]") -> None:  # type: ignore[name-defined]
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run *work* beside everything else."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -153,28 +159,23 @@ class Listeners:
         if endpoint.running is None:
             transport.abort()
             return
-        context = _context(endpoint.running, endpoint.kind.client_certificate)
         loop = asyncio.get_running_loop()
+        ended = partial(self.connections.discard, transport)
         try:
+            context = _context(endpoint.running, endpoint.kind.client_certificate)
             await loop.start_tls(
-                transport, _Silent(), context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_S
+                transport, _Silent(ended), context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_S
             )
-        except (OSError, ssl.SSLError, TimeoutError) as problem:
+        except (OSError, TimeoutError) as problem:  # ssl.SSLError is an OSError
             self.probed(name, f"refused: {type(problem).__name__}")
             transport.abort()
+            ended()
         else:
             self.probed(name, "ok")
 
     async def close(self) -> None:
         """Close all ports and connections."""
         await self.reconcile(away=True)
-        for transport in tuple(self.connections):
-            transport.abort()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def fingerprint_of(pem: bytes) -> str:
-    """Return the SHA-256 fingerprint of a PEM certificate."""
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).hexdigest()

@@ -1,7 +1,7 @@
 """Keys, requests and certificates of an appliance: pure functions over bytes, no state and no network.
 
-Keys are RSA 2048 as `pki csr` makes them (its two runs of dots are the two primes, MMP reference 2.2). The lines that the
-`pki` commands print are in `pki_commands.py`, the layout of `pki inspect` in `inspection.py`.
+Keys are RSA 2048 as `pki csr` makes them (its two runs of dots are the two primes, MMP reference 2.2). The lines that
+the `pki` commands print are in `pki_commands.py`, the layout of `pki inspect` in `inspection.py`.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _ATTRIBUTES = {
 }
 
 
-class AttributeRejected(ValueError):  # noqa: N818 - a refused attribute is an answer, not a defect of the program
+class AttributeRejected(ValueError):
     """An attribute of `pki csr` cannot be used; the argument is the attribute as typed."""
 
 
@@ -133,7 +133,9 @@ def load_certificates(data: bytes) -> list[x509.Certificate]:
     """Return the certificates in *data* (PEM, any number, or one in DER), in order; [] when there is none."""
     try:
         if b"-----BEGIN" in data:
-            return [x509.load_pem_x509_certificate(b) for b in pem_blocks(data) if b.startswith(b"-----BEGIN CERTIFICATE-")]
+            return [
+                x509.load_pem_x509_certificate(b) for b in pem_blocks(data) if b.startswith(b"-----BEGIN CERTIFICATE-")
+            ]
         return [x509.load_der_x509_certificate(data)]
     except ValueError:
         return []
@@ -211,7 +213,7 @@ class Authority:
     certificate: x509.Certificate
     key: type_of_key
 
-    def issue(  # noqa: PLR0913 - a certificate has that many parts
+    def issue(
         self,
         *,
         public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
@@ -248,7 +250,9 @@ def make_root(*, key: type_of_key, wish: Wish, not_before: datetime, not_after: 
 
 def make_selfsigned(*, key: type_of_key, wish: Wish, now: datetime) -> x509.Certificate:
     """Return what `pki selfsigned` makes: a self-signed certificate that may also sign others, for ten years."""
-    return make_root(key=key, wish=wish, not_before=now - timedelta(hours=1), not_after=now + timedelta(days=3650)).certificate
+    return make_root(
+        key=key, wish=wish, not_before=now - timedelta(hours=1), not_after=now + timedelta(days=3650)
+    ).certificate
 
 
 def _certificate(

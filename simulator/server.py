@@ -1,22 +1,20 @@
-"""An appliance on the network: its SSH server, its TLS ports, its reboots. One `Node` per appliance, all on one loop."""
+"""An appliance on the network: SSH server, TLS ports, reboots. One `Node` per appliance, all on one loop."""
 
 import asyncio
 import hmac
 import itertools
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import asyncssh
 
-from simulator.appliance import Appliance
+from simulator.appliance import Appliance, CommandFailed
 from simulator.commandlog import CommandLog
 from simulator.console import Script
 from simulator.faults import FaultKind
 from simulator.listeners import Listeners
 from simulator.service_commands import start, stop
-from simulator.appliance import CommandFailed
 from simulator.sftp import FlatSFTP
 from simulator.shell import Shell
 
@@ -38,12 +36,12 @@ class _Login(asyncssh.SSHServer):
         conn.set_extra_info(simulator_session=self.session)
         self._node.connections.add(conn)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
         """Forget the connection."""
         if self.connection is not None:
             self._node.connections.discard(self.connection)
 
-    def begin_auth(self, username: str) -> bool:
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's signature
         """Ask for a password, always."""
         return True
 
@@ -220,6 +218,3 @@ class Node:
             self._acceptor = None
         self._cut_all()
         await self.listeners.close()
-
-
-type_of_reboot = Callable[[float | None], None]

@@ -1,8 +1,8 @@
 """The commands of the services: `certs`, `listen`, `trust`, `enable`, `disable`, `restart` and the bare status.
 
-`certs`, `listen` and `trust` store settings only and print nothing (MMP reference 1.4); a service reads them when it starts.
-Whether `enable` on a service that is already on reads them again is not known; here it does not, so that software which
-forgets `disable` is found out.
+`certs`, `listen` and `trust` store settings only and print nothing (MMP reference 1.4); a service reads them when it
+starts. Whether `enable` on a service that is already on reads them again is not known; here it does not, so that
+software which forgets `disable` is found out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +43,9 @@ def _commands(kind: ServiceKind) -> Iterable[Command]:
         usage = "<key-file> <crt-file>" + ("" if endpoint.full_chain else " [<cert-bundle>]")
         most = 2 if endpoint.full_chain else 3
         yield Command(words=(*endpoint.words, "certs"), run=partial(_certs, endpoint), least=1, most=most, usage=usage)
-        yield Command(words=(*endpoint.words, "listen"), run=partial(_listen, endpoint), least=1, most=4, usage="<if> [<port>]")
+        yield Command(
+            words=(*endpoint.words, "listen"), run=partial(_listen, endpoint), least=1, most=4, usage="<if> [<port>]"
+        )
     for store, words in kind.trusts.items():
         yield Command(words=words, run=partial(_trust, name, store), least=1, most=1, usage="<cert-bundle|none>")
     yield from _EXTRA.get(name, ())
@@ -71,7 +73,7 @@ async def _auth(kind: EndpointKind, appliance: Appliance, console: Console, argu
 
 
 async def _listen(kind: EndpointKind, appliance: Appliance, _: Console, arguments: Sequence[str]) -> None:
-    """Take `a 8443`, `a:9443 b:9443`, `a`, and the SIP form `a <tcp-port|none> <tls-port|none>`; the first port counts."""
+    """Take `a 8443`, `a:9443 b:9443`, `a`, or the SIP form `a <tcp-port|none> <tls-port|none>`; the first counts."""
     endpoint = appliance.endpoint(kind.name)
     interface, _colon, port = arguments[0].partition(":")
     if not port and len(arguments) > 1:
@@ -108,8 +110,10 @@ async def _status(name: str, layout: str, appliance: Appliance, console: Console
 async def _enable(name: str, appliance: Appliance, console: Console, arguments: Sequence[str]) -> None:
     service = _named(appliance, name, arguments)
     if service.up:
-        problems = _checks(appliance, service)[0]
-        console.write(problems + appliance.say(f"enabled.{name}"))
+        text, good = _checks(appliance, service)
+        console.write(text + (appliance.say(f"enabled.{name}") if good else ""))
+        if not good:
+            raise CommandFailed("")
         return
     service.enabled = start(appliance, service, console)
 
@@ -155,7 +159,10 @@ def start(appliance: Appliance, service: Service, console: Console) -> bool:
     service.applied_trusts = {store: _trusted(appliance, file) for store, file in service.trusts.items()}
     for name, endpoint in service.endpoints.items():
         fresh = _running(appliance, service, endpoint)
-        if appliance.faults.use({FaultKind.STALE_LISTENER}, appliance.name, name) and endpoint.served_before is not None:
+        if (
+            appliance.faults.use({FaultKind.STALE_LISTENER}, appliance.name, name)
+            and endpoint.served_before is not None
+        ):
             endpoint.running = endpoint.served_before
         else:
             endpoint.running = endpoint.served_before = fresh
@@ -243,9 +250,7 @@ async def _turn_credentials(appliance: Appliance, _: Console, arguments: Sequenc
     appliance.services["turn"].options |= {"username": username, "password": password, "realm": realm}
 
 
-async def _verify_mode(
-    service: str, option: str, appliance: Appliance, _: Console, arguments: Sequence[str]
-) -> None:
+async def _verify_mode(service: str, option: str, appliance: Appliance, _: Console, arguments: Sequence[str]) -> None:
     if arguments[0] not in {"enable", "disable"}:
         raise CommandFailed(appliance.say("shell.usage", usage=f"{option} <enable|disable>"))
     appliance.services[service].options[option] = f"{arguments[0]}d"
@@ -292,7 +297,9 @@ _EXTRA: Mapping[str, tuple[Command, ...]] = {
         Command(words=("loadbalancer", "list"), run=partial(_status, "loadbalancer", "loadbalancer"), most=1),
     ),
     "trunk": (
-        Command(words=("trunk", "create"), run=partial(_create, "trunk"), least=1, most=2, usage="<tag> <service>/<port>"),
+        Command(
+            words=("trunk", "create"), run=partial(_create, "trunk"), least=1, most=2, usage="<tag> <service>/<port>"
+        ),
         Command(words=("trunk", "list"), run=partial(_status, "trunk", "trunk"), most=1),
     ),
 }

@@ -1,8 +1,8 @@
 """The services of an appliance: which there are, what each wants, and the state each is in.
 
-Three layers of state are kept apart, because the product does so: the *files* on the appliance, the *settings* that name
-files, and what is *running*, which was read from the files when the service started and no longer cares for them. The
-commands that change this state are in `service_commands.py`, what a bare `<service>` prints is in `status.py`.
+Three layers of state are kept apart, because the product does so: the *files* on the appliance, the *settings* that
+name files, and what is *running*, which was read from the files when the service started and no longer cares for them.
+The commands that change this state are in `service_commands.py`, what a bare `<service>` prints is in `status.py`.
 """
 
 from collections.abc import Mapping
@@ -141,14 +141,21 @@ def service_kinds(*, sip_media: bool) -> Mapping[str, ServiceKind]:
             trusts=("xmpp cluster trust",),
         ),
         _service("turn", "TURN server", EndpointKind(name="turn", words=("turn",), optional=True, port=5349)),
-        _service("loadbalancer", "Loadbalancer", EndpointKind(name="loadbalancer", words=("loadbalancer",), port=4999), tagged=True),
+        _service(
+            "loadbalancer",
+            "Loadbalancer",
+            EndpointKind(name="loadbalancer", words=("loadbalancer",), port=4999),
+            tagged=True,
+        ),
         _service("trunk", "Trunk", EndpointKind(name="trunk", words=("trunk",), wire=Wire.NONE), tagged=True),
         _media("recorder", "Recorder", 8445, sip=sip_media),
         _media("streamer", "Streamer", 8446, sip=sip_media),
         _service(
             "scheduler",
             "Scheduler",
-            EndpointKind(name="scheduler.https", words=("scheduler", "https"), label="HTTPS", full_chain=True, port=9447),
+            EndpointKind(
+                name="scheduler.https", words=("scheduler", "https"), label="HTTPS", full_chain=True, port=9447
+            ),
             EndpointKind(
                 name="scheduler.c2w", words=("scheduler", "c2w"), label="C2W", full_chain=True, wire=Wire.NONE
             ),

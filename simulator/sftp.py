@@ -1,6 +1,7 @@
 """SFTP to an appliance: one flat directory held in memory (MMP reference 6), with the faults of transfers.
 
-`log`, `audit`, `live.json` and `boot.json` are there to be read, as on the product; they are made when they are looked at.
+`log`, `audit`, `live.json` and `boot.json` are there to be read, as on the product; they are made when they are looked
+at.
 """
 
 import stat
@@ -74,7 +75,7 @@ class FlatSFTP(asyncssh.SFTPServer):
         """Return the attributes of an open file."""
         return self._attributes(_open(file_obj).name)
 
-    def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
+    def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:  # noqa: ARG002 - asyncssh's signature
         """Accept new attributes without keeping them."""
         self._attributes(self._name(path))
 
@@ -94,13 +95,13 @@ class FlatSFTP(asyncssh.SFTPServer):
         for name in (*self._appliance.files, *_SPECIAL):
             yield SFTPName(name.encode(), attrs=self._attributes(name))
 
-    def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:
+    def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:  # noqa: ARG002 - asyncssh's signature
         """Refuse: the root is flat."""
         raise asyncssh.SFTPPermissionDenied("directories are not supported")
 
     # transfers
 
-    def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> object:
+    def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> object:  # noqa: ARG002 - asyncssh's signature
         """Open a file; a file opened for writing is emptied at once, so a cut transfer leaves a piece."""
         name = self._name(path)
         writing = bool(pflags & asyncssh.FXF_WRITE)
@@ -158,7 +159,9 @@ class FlatSFTP(asyncssh.SFTPServer):
     def close(self, file_obj: object) -> None:
         """End a transfer and write it to the log."""
         file = _open(file_obj)
-        data = self._appliance.files[file.name].data if file.writing and file.name in self._appliance.files else file.data
+        data = (
+            self._appliance.files[file.name].data if file.writing and file.name in self._appliance.files else file.data
+        )
         if any(fault.kind is FaultKind.CORRUPT_UPLOAD for fault in file.faults) and data:
             middle = len(data) // 2
             data = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]

@@ -1,22 +1,24 @@
 """The shell an SSH client sees: prompt, echo, line editing, Ctrl-C, and the faults that happen to commands.
 
-With a pseudo-terminal, typed characters are echoed and lines end in CR LF; without one (a pipe) nothing is echoed. Lines
-typed or pasted while a command runs wait for it (S21). Ctrl-C ends the running command or drops the line.
+With a pseudo-terminal, typed characters are echoed and lines end in CR LF; without one (a pipe) nothing is echoed.
+Lines typed or pasted while a command runs wait for it (S21). Ctrl-C ends the running command or drops the line.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import asyncssh
 
 from simulator.appliance import Appliance, Outcome
-from simulator.commandlog import CommandLog, Record
+from simulator.commandlog import CommandLog
 from simulator.faults import ON_COMMAND, Fault, FaultKind
 
+_CUTTING = (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.REBOOT)
 _CTRL_C, _CTRL_D, _ESCAPE, _BACKSPACE = 3, 4, 27, (8, 127)
 
 
-class Disconnected(Exception):  # noqa: N818 - the end of a session, not a defect
+class Disconnected(Exception):
     """The client has gone, or its connection was cut."""
 
 
@@ -28,6 +30,7 @@ class Terminal:
         self.peer = peer
         self.running: asyncio.Task[Outcome] | None = None
         self.interruptible = True
+        self.endless = False  # the running command ends when the client goes; others are carried out all the same
         self._process = process
         self._pty = process.term_type is not None
         self._input = bytearray()
@@ -57,6 +60,9 @@ class Terminal:
             else:
                 self._input += data
             self._arrived.set()
+        await self._process.channel.wait_closed()
+        if self.running is not None and self.endless:
+            self.running.cancel()
 
     def write(self, text: str) -> None:
         """Print *text*, unless the reply is being held back."""
@@ -72,11 +78,12 @@ class Terminal:
     def _send(self, data: bytes) -> None:
         if self._pty:
             data = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-        self._process.stdout.write(data)
+        self.send_raw(data)
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        self._process.stdout.write(data)
+        """Send bytes as they are; what is printed after the client has gone is lost."""
+        with suppress(OSError):
+            self._process.stdout.write(data)
 
     async def _byte(self) -> int:
         while not self._input:
@@ -168,7 +175,8 @@ class Shell:
             pass
         finally:
             pump.cancel()
-            process.exit(status)
+            with suppress(OSError):
+                process.exit(status)
 
     async def _loop(self, terminal: Terminal, connection: asyncssh.SSHServerConnection) -> None:
         while True:
@@ -185,34 +193,34 @@ class Shell:
         shown = self._appliance.masked(line)
         begun = self._log.begin(node=node, session=self._session, kind="command", text=shown)
         faults = {fault.kind: fault for fault in self._appliance.faults.use(ON_COMMAND, node, line)}
-        kinds = tuple(faults)
+        endless_hang = FaultKind.HANG in faults and faults[FaultKind.HANG].seconds is None
         terminal.interruptible = FaultKind.HANG not in faults
+        terminal.endless = endless_hang or self._appliance.is_endless(line)
         terminal.running = asyncio.create_task(self._faulty(line, terminal, faults))
         outcome = "error"
         try:
             outcome = (await terminal.running).value
         except asyncio.CancelledError:
             outcome = "interrupted"
-            if connection.is_closed() or asyncio.current_task() is None:
+            if _being_cancelled():
                 raise
             terminal.write(self._appliance.say("shell.interrupted"))
         except Disconnected:
-            outcome = FaultKind.CUT_BEFORE if FaultKind.CUT_BEFORE in faults else "disconnected"
+            outcome = "disconnected"
             raise
         finally:
             terminal.running = None
-            if FaultKind.CUT_AFTER in faults:
-                outcome = FaultKind.CUT_AFTER
-            self._log.end(begun, outcome=outcome, faults=kinds)
+            cutting = [kind for kind in faults if kind in _CUTTING]
+            self._log.end(begun, outcome=cutting[0] if cutting else outcome, faults=tuple(faults))
             await self._after_command()
-            self._cut(faults, begun, connection)
-        if FaultKind.CUT_AFTER in faults:
+            if cutting:
+                connection.abort()
+        self._maybe_reboot(faults)
+        if cutting:
             raise Disconnected
         return outcome == Outcome.OK.value
 
-    def _cut(self, faults: dict[FaultKind, Fault], _begun: Record, connection: asyncssh.SSHServerConnection) -> None:
-        if FaultKind.CUT_BEFORE in faults or FaultKind.CUT_AFTER in faults:
-            connection.abort()
+    def _maybe_reboot(self, faults: Mapping[FaultKind, Fault]) -> None:
         if FaultKind.REBOOT in faults:
             self._reboot(faults[FaultKind.REBOOT].seconds)
         elif self._appliance.reboot_requested:
@@ -255,3 +263,9 @@ class Shell:
         terminal.write(line if garbage.text is None else garbage.text)
         if garbage.text is None:
             terminal.send_raw(b"\x00\xff\x07\r\n")
+
+
+def _being_cancelled() -> bool:
+    """Tell whether this task itself is being cancelled (the fleet stops), and not only the command it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,7 +1,7 @@
 """The layouts of the bare status commands (MMP reference 4.1), as tables of rows.
 
-Column widths are irregular in the product, so each row is written out. A row with `when` is printed only if that value is
-set. Layouts marked guessed have no source at all.
+Column widths are irregular in the product, so each row is written out. A row with `when` is printed only if that value
+is set. Layouts marked guessed have no source at all.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from simulator.texts import Standing
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line: a `str.format` template over the values of `status_values`, and the value without which it is left out."""
+    """One line: a template over the values of `status_values`, and the value without which it is left out."""
 
     template: str
     when: str | None = None
@@ -30,7 +30,9 @@ class Layout:
 
 
 def _layout(standing: Standing, source: str, *rows: str | Row) -> Layout:
-    return Layout(rows=tuple(Row(row) if isinstance(row, str) else row for row in rows), standing=standing, source=source)
+    return Layout(
+        rows=tuple(Row(row) if isinstance(row, str) else row for row in rows), standing=standing, source=source
+    )
 
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
@@ -232,7 +234,11 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 def status_values(service: Service, extra: Mapping[str, str]) -> dict[str, str]:
     """Return every value a layout may name; "none" where nothing is set, as the product writes it."""
     name = service.kind.name
-    state = f"{name} running" if service.up and name == "webadmin" else f"{name} {'running' if service.up else 'not running'}"
+    state = (
+        f"{name} running"
+        if service.up and name == "webadmin"
+        else f"{name} {'running' if service.up else 'not running'}"
+    )
     values = {"enabled": str(service.enabled).lower(), "state": state, "tag": service.tag or "none"}
     for store, file in service.trusts.items():
         values[store] = file or "none"

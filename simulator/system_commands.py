@@ -115,5 +115,5 @@ COMMANDS = (
     Command(words=("user", "list"), run=_users),
     Command(words=("backup", "snapshot"), run=_backup, least=1, most=1, usage="<name>"),
     Command(words=("reboot",), run=_reboot),
-    Command(words=("syslog", "follow"), run=_syslog),
+    Command(words=("syslog", "follow"), run=_syslog, endless=True),
 )

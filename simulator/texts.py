@@ -67,7 +67,9 @@ TEXTS: Mapping[str, Text] = MappingProxyType(
         ),
         "pki.inspect-certificate": _verbatim("File contains a {encoding} encoded certificate\n", "base"),
         "pki.inspect-csr": _guessed("File contains a {encoding} encoded certificate request\n"),
-        "pki.inspect-key": _guessed("File contains a {encoding} encoded private key\n{bits} bit {algorithm} private key\n"),
+        "pki.inspect-key": _guessed(
+            "File contains a {encoding} encoded private key\n{bits} bit {algorithm} private key\n"
+        ),
         "pki.inspect-locked": _guessed("File contains a {encoding} encoded private key protected by a pass phrase\n"),
         "pki.inspect-unknown": _guessed("File contains data of an unknown type\n"),
         "pki.match": _recalled("Key and certificate pair match\n"),
@@ -138,7 +140,9 @@ TEXTS: Mapping[str, Text] = MappingProxyType(
             "    0.0.0.0         {address}  0.0.0.0         false\n",
             "S38",
         ),
-        "license": _verbatim("Feature: {feature} status: Activated expiry: {expiry:%Y-%b-%d} ({days} days remain)\n", "S6"),
+        "license": _verbatim(
+            "Feature: {feature} status: Activated expiry: {expiry:%Y-%b-%d} ({days} days remain)\n", "S6"
+        ),
         "user.head": _verbatim("USERNAME      ROLE      PASSWORD EXPIRY    LOGGED IN\n", "S25"),
         "user.row": _verbatim("{name:<14}{role:<10}{expiry:<19}{present}\n", "S25"),
         "backup": _recalled("{name}.bak ready for download\n"),
