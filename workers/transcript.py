@@ -51,8 +51,8 @@ class Transcript:
     def __init__(self, path: Path, redactor: Redactor, *, now: Callable[[], datetime] = _now) -> None:
         self.path = path
         self.session = secrets.token_hex(8)
+        self.redactor = redactor
         self._now = now
-        self._redactor = redactor
         self._hash = hashlib.sha256()
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
         self._stream = RedactedStream(redactor)
@@ -66,22 +66,22 @@ class Transcript:
     def sent(self, data: bytes) -> None:
         """Note what we wrote to the shell."""
         self.flush()
-        self._write("sent", self._redactor.redact(data.decode(errors="backslashreplace")))
+        self._write("sent", self.redactor.redact(data.decode(errors="backslashreplace")))
 
     def received(self, data: bytes) -> None:
         """Note what the server wrote; pieces may end anywhere, even inside a character or a secret."""
         self._received += self._stream.feed(self._decoder.decode(data))
 
-    def transfer(self, what: str, name: str, *, size: int, sha256: str, target: str = "") -> None:
-        """Note a transfer: *what* is "upload", "fetch", "rename" or "delete". The content is never written."""
+    def transfer(self, what: str, name: str, *, size: int | None = None, sha256: str = "", target: str = "") -> None:
+        """Note a transfer: "upload", "read back", "fetch", "rename" or "delete". The content is never written."""
         self.flush()
         data = {"name": name, "target": target, "size": size, "sha256": sha256}
-        self._write("transfer", what, **{key: value for key, value in data.items() if value != ""})
+        self._write("transfer", what, **{key: value for key, value in data.items() if value not in {"", None}})
 
     def note(self, text: str) -> None:
         """Note something neither side said: "connection lost", "gave up after 20 s"."""
         self.flush()
-        self._write("note", self._redactor.redact(text))
+        self._write("note", self.redactor.redact(text))
 
     def flush(self) -> None:
         """Write what was received until now as one line; called at the end of each exchange."""

@@ -1,0 +1,267 @@
+"""The connections of a worker process: one per node, kept warm between steps, closed when idle for a while.
+
+How a step gets a session:
+
+    async with connections.session(node, run=run_id, allowed=step.lines) as session:
+        listed = await session.ask(PkiList())
+        verdict = await session.change(step.lines[0])
+
+or, from a thread of Celery's pool, `with loop.entered(connections.session(…)) as session: loop.call(session.ask(…))`.
+
+The first login with each credential goes alone; the others start when it has succeeded. A refused credential rests: the
+circuit (kept in SQL, so for all processes) is told, and nobody tries it again until a person has corrected it
+(DESIGN.md section 6, faults.md F28). What a login is, is in `login`; what a session may do, in `session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import asyncssh
+
+from workers.credentials import Credential, Credentials
+from workers.files import Files
+from workers.login import NodeAddress, Timings, dial, log_in, scan_host_key
+from workers.session import NodeSession
+from workers.shell import Shell
+from workers.transcript import Transcript, Transcripts
+from workflows.errors import CredentialResting, HostKeyUnknown, LoginRefused
+from workflows.plan import Line
+
+__all__ = ["Circuit", "Connections", "MemoryCircuit", "MemoryPins", "Pins", "Timings", "scan_host_key"]
+
+
+class Pins(Protocol):
+    """Where host keys are pinned (the journal); may block, it is asked from a thread."""
+
+    def host_key(self, node: str) -> str | None:
+        """Return the pinned key of *node*, "ssh-ed25519 AAAA…", or None."""
+
+
+class Circuit(Protocol):
+    """Which credentials rest (the journal); may block, it is asked from a thread."""
+
+    def refused(self, credential: str, node: str) -> None:
+        """Note that *node* refused *credential*; it rests from now on."""
+
+    def resting(self, credential: str) -> str | None:
+        """Return the node that refused *credential*, None when it does not rest."""
+
+
+@dataclass(slots=True)
+class MemoryPins:
+    """Pins of one process (tests, bench)."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def host_key(self, node: str) -> str | None:
+        """Return the pinned key of *node*."""
+        return self.keys.get(node)
+
+
+@dataclass(slots=True)
+class MemoryCircuit:
+    """A circuit of one process (tests, bench)."""
+
+    rests: dict[str, str] = field(default_factory=dict)
+
+    def refused(self, credential: str, node: str) -> None:
+        """Note that *node* refused *credential*."""
+        self.rests.setdefault(credential, node)
+
+    def resting(self, credential: str) -> str | None:
+        """Return the node that refused *credential*."""
+        return self.rests.get(credential)
+
+
+class Link:
+    """One node's connection and the lock that makes its users take turns; it connects when it is used."""
+
+    def __init__(self, connections: Connections, node: NodeAddress) -> None:
+        self.node = node
+        self.lock = asyncio.Lock()
+        self.users = 0
+        self.idle: asyncio.TimerHandle | None = None
+        self.hostname = ""
+        """The host name in the prompt, once a shell has been open."""
+        self._connections = connections
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._shell: Shell | None = None
+        self._files: Files | None = None
+
+    @property
+    def timings(self) -> Timings:
+        """How long to wait for what."""
+        return self._connections.timings
+
+    async def shell(self, transcript: Transcript) -> Shell:
+        """Return a shell at its prompt; the caller holds the lock. Raises: as `Connections.log_in` and `Shell.open`."""
+        connection = await self._connected(transcript)
+        if self._shell is None:
+            try:
+                self._shell = await Shell.open(self.node.name, connection, self.timings, transcript)
+            except LoginRefused:
+                self.drop()
+                await self._connections.rest(self.node)
+                raise
+            except BaseException:
+                self.drop()
+                raise
+            self.hostname = self._shell.prompt.removesuffix(">")
+        return self._shell
+
+    async def files(self, transcript: Transcript) -> Files:
+        """Return the files; the caller holds the lock. Raises: as `shell`, and OutcomeUnknown, CommandRejected."""
+        connection = await self._connected(transcript)
+        if self._files is None:
+            self._files = await Files.open(self.node.name, connection, self.timings)
+        return self._files
+
+    async def _connected(self, transcript: Transcript) -> asyncssh.SSHClientConnection:
+        self.drop_when_unusable()
+        if self._connection is None:
+            self._connection = await self._connections.log_in(self.node)
+            transcript.note(f"logged in at {self.node.address}:{self.node.port}")
+        return self._connection
+
+    def drop_when_unusable(self) -> None:
+        """Forget a connection that was cut, or on which something late could be taken for the next answer."""
+        if self._connection is not None and (
+            self._connection.is_closed()
+            or (self._shell is not None and not self._shell.usable)
+            or (self._files is not None and not self._files.usable)
+        ):
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection at once; the next use connects again."""
+        if self._connection is not None:
+            self._connection.abort()
+        self._connection = self._shell = self._files = None
+
+    async def close(self) -> None:
+        """Say goodbye and close."""
+        connection, self._connection, self._shell, self._files = self._connection, None, None, None
+        if connection is not None:
+            connection.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await connection.wait_closed()
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Whether a credential has been accepted once, and who is trying it for the first time."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    accepted: bool = False
+
+
+class Connections:
+    """All connections of this process; used on one event loop only (`loop.LoopThread`)."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        pins: Pins,
+        transcripts: Transcripts,
+        circuit: Circuit,
+        timings: Timings | None = None,
+    ) -> None:
+        self.timings = timings or Timings()
+        self._credentials = credentials
+        self._pins = pins
+        self._transcripts = transcripts
+        self._circuit = circuit
+        self._links: dict[tuple[str, str, int, str], Link] = {}
+        self._turns: dict[str, _Turn] = {}
+
+    @contextlib.asynccontextmanager
+    async def session(self, node: NodeAddress, *, run: str, allowed: Iterable[Line] = ()) -> AsyncIterator[NodeSession]:
+        """Give a session on *node* that may make the changes and guarded transfers in *allowed*, and any reading.
+
+        It connects at the first use. Several sessions on one node take turns, command by command; the lease keeps other
+        runs away. Raises nothing itself.
+        """
+        link = self._link(node)
+        transcript = self._transcripts.open(run, node.name)
+        link.users += 1
+        if link.idle is not None:
+            link.idle.cancel()
+            link.idle = None
+        try:
+            yield NodeSession(link, transcript, tuple(allowed))
+        finally:
+            transcript.close()
+            link.users -= 1
+            if not link.users:
+                loop = asyncio.get_running_loop()
+                link.idle = loop.call_later(self.timings.idle_s, self._close_idle, link)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        links, self._links = tuple(self._links.values()), {}
+        for link in links:
+            if link.idle is not None:
+                link.idle.cancel()
+        await asyncio.gather(*(link.close() for link in links))
+
+    async def log_in(self, node: NodeAddress) -> asyncssh.SSHClientConnection:
+        """Return a new connection to *node*, logged in.
+
+        Raises: HostKeyUnknown, HostKeyChanged: before any password went out. CredentialMissing, CredentialResting.
+        LoginRefused: the credential rests from now on. Unreachable.
+        """
+        pin, credential = await asyncio.to_thread(self._look_up, node)
+        turn = self._turns.setdefault(credential.name, _Turn())
+        # Dialled before the turn comes: a server that does not answer holds nobody up.
+        dialled = await dial(node, self.timings)
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                if not turn.accepted:
+                    await stack.enter_async_context(turn.lock)
+                    await asyncio.to_thread(self._check_resting, node, credential.name)
+                connection = await log_in(node, pin, credential, dialled, self.timings)
+                turn.accepted = True
+                return connection
+        except LoginRefused:
+            dialled.close()
+            await self.rest(node)
+            raise
+        except BaseException:
+            dialled.close()
+            raise
+
+    async def rest(self, node: NodeAddress) -> None:
+        """Let the credential of *node* rest, because *node* refused it."""
+        self._turns.setdefault(node.credential, _Turn()).accepted = False
+        await asyncio.to_thread(self._circuit.refused, node.credential, node.name)
+
+    def _look_up(self, node: NodeAddress) -> tuple[str, Credential]:
+        pin = self._pins.host_key(node.name)
+        if pin is None:
+            raise HostKeyUnknown(node=node.name, remedy=f"Compare and store it with `certbridge trust {node.name}`.")
+        self._check_resting(node, node.credential)
+        return pin, self._credentials.resolve(node.credential)
+
+    def _check_resting(self, node: NodeAddress, credential: str) -> None:
+        refuser = self._circuit.resting(credential)
+        if refuser is not None:
+            raise CredentialResting(
+                f"credential {credential!r} rests, because {refuser} refused it; nothing was sent",
+                node=node.name,
+                credential=credential,
+                remedy=f"Correct the credential, then `certbridge doctor --credential {credential}` wakes it.",
+            )
+
+    def _link(self, node: NodeAddress) -> Link:
+        key = (node.name, node.address, node.port, node.credential)
+        return self._links.setdefault(key, Link(self, node))
+
+    def _close_idle(self, link: Link) -> None:
+        if not link.users:
+            link.drop()
