@@ -76,8 +76,8 @@ async def serve(settings: FleetSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with Fleet(settings) as fleet:
-        print(f"simulator: {len(fleet.nodes)} nodes, files in {settings.out}", file=sys.stderr, flush=True)  # noqa:
-        T201 await stopped.wait()
+        print(f"simulator: {len(fleet.nodes)} nodes, files in {settings.out}", file=sys.stderr)  # noqa: T201
+        await stopped.wait()
 
 
 def main(words: list[str]) -> int:

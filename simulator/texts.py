@@ -122,7 +122,7 @@ TEXTS: Mapping[str, Text] = MappingProxyType(
         "hostname.set": _verbatim("A reboot is required for the change to take effect\n", "S38"),
         "hostname.show": _guessed("{hostname}\n"),
         "version": _guessed("{release}\n"),
-        "date": _guessed("UTC time   : {utc:%Y-%m-%d %H:%M:%S}\nLocal time : {utc:%Y-%m-%d %H:%M:%S}\n"),
+        "date": _guessed("System time: {utc:%Y-%m-%d %H:%M:%S} UTC\nLocal time: {utc:%Y-%m-%d %H:%M:%S}\n"),
         "ipv4": _verbatim(
             "IPv4 configuration:\n"
             "    address         {address}\n"
