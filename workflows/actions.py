@@ -1,0 +1,179 @@
+"""What people may do to a run: start, approve, reject, deliver, resume, pause, cancel. CLI and API call these.
+
+Everything here writes SQL only (DESIGN.md section 4); the control worker sees the outbox and moves. No Celery message
+is sent from here and no server is touched.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from workflows import gate as rules
+from workflows.errors import InputError, PlanError
+from workflows.inventory import IssuerKind, ResolvedFleet
+from workflows.journal import gates, lanes, outbox, runs
+from workflows.journal.fold import GateState
+from workflows.journal.store import Journal, Transaction
+from workflows.plan import Gate, Plan
+
+READING_KINDS = frozenset({"survey", "trust"})
+
+
+def new_run_id(now: datetime) -> str:
+    """Return a fresh run id that sorts by time and is easy to say: "20261123-1405-k7f2"."""
+    alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
+    return f"{now:%Y%m%d-%H%M}-{''.join(secrets.choice(alphabet) for _ in range(4))}"
+
+
+def start_run(
+    journal: Journal, plan: Plan, *, by: str, run: str, also: Callable[[Transaction], None] | None = None
+) -> None:
+    """Write run, plan and lanes in one commit; the control worker begins within a second.
+
+    *also* joins the commit (sealed keys that were brought in). Raises: PlanError (an empty plan), Reserved (another run
+    holds one of the nodes; nothing is written).
+    """
+    if plan.empty:
+        raise PlanError((), "There is nothing to do: everything is as wanted.")
+    resources = () if plan.kind in READING_KINDS else tuple(f"node:{node}" for node in plan.nodes() if node)
+
+    def write(tx: Transaction) -> None:
+        runs.create_run(
+            tx,
+            run=run,
+            kind=plan.kind,
+            plan=plan.to_json(),
+            digest=plan.digest(),
+            fleet=str(plan.fleet.get("name", "")),
+            requested_by=by,
+            lanes=[lane.name for lane in plan.lanes],
+            resources=resources,
+        )
+        if also is not None:
+            also(tx)
+
+    journal.write(write)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenGate:
+    """A gate that waits for people: what it is, what it is bound to, who may decide."""
+
+    run: str
+    lane: str
+    gate: Gate
+    state: GateState
+    requested_by: str
+    four_eyes: bool
+
+
+def open_gates(journal: Journal, run: str, *, lane: str = "", name: str = "") -> tuple[OpenGate, ...]:
+    """Return the gates of *run* that were opened, decided or not, in the order of lanes and plan."""
+    plan = Plan.from_json(journal.plan(run))
+    state = journal.state(run)
+    four_eyes = bool(plan.fleet.get("four_eyes", True))
+    return tuple(
+        OpenGate(
+            run=run,
+            lane=one.name,
+            gate=gate,
+            state=state.lanes[one.name].gates[gate.id],
+            requested_by=state.requested_by,
+            four_eyes=four_eyes,
+        )
+        for one in plan.lanes
+        if not lane or one.name == lane
+        for gate in one.gates()
+        if gate.id in state.lanes[one.name].gates and (not name or gate.name == name)
+    )
+
+
+def decide(
+    journal: Journal,
+    opened: OpenGate,
+    *,
+    decision: str,
+    by: str,
+    digest: str = "",
+    reason: str = "",
+    not_before: datetime | None = None,
+) -> None:
+    """Approve or reject one gate; exactly one decision wins.
+
+    *digest* is what the approver looked at ("" takes what stands there now). An approved *go* gate lets the lane
+    through; an approved *sign* gate waits for the certificates, from people or from the issuer.
+    Raises: GateDecided, DigestChanged, FourEyes, GateError.
+    """
+    rules.check_decision(
+        decision=decision,
+        by=by,
+        requested_by=opened.requested_by,
+        four_eyes=opened.four_eyes,
+        digest=digest,
+        current_digest=opened.state.digest,
+        reason=reason,
+    )
+
+    journal.write(
+        lambda tx: gates.decide(
+            tx,
+            run=opened.run,
+            lane=opened.lane,
+            gate=opened.gate.id,
+            decision="approve" if decision == "approve" else "reject",
+            by=by,
+            reason=reason,
+            digest=digest or opened.state.digest,
+            not_before=not_before,
+            four_eyes=opened.four_eyes,
+            requested_by=opened.requested_by,
+        )
+    )
+
+
+def resume(journal: Journal, run: str, *, by: str, lane: str = "") -> tuple[str, ...]:
+    """Let stopped or paused lanes go on: failed steps are open again, what is done stays done. Returns the lanes."""
+    names = _lanes(journal, run, lane)
+    _open_run(journal, run)
+    return journal.write(lambda tx: tuple(name for name in names if lanes.resume_lane(tx, run, name, by)))
+
+
+def pause(journal: Journal, run: str, *, by: str, lane: str = "", reason: str = "") -> tuple[str, ...]:
+    """Hold lanes at the next step border. Returns the lanes that were moving."""
+    names = _lanes(journal, run, lane)
+    return journal.write(lambda tx: tuple(name for name in names if lanes.pause_lane(tx, run, name, by, reason)))
+
+
+def cancel(journal: Journal, run: str, *, by: str, reason: str = "") -> tuple[str, ...]:
+    """End all lanes at their next step border, and free the nodes. Returns the lanes that were cancelled."""
+    names = _lanes(journal, run, "")
+
+    def write(tx: Transaction) -> tuple[str, ...]:
+        ended = tuple(name for name in names if lanes.cancel_lane(tx, run, name, by, reason))
+        outbox.add(tx, "settle", run, "")
+        return ended
+
+    return journal.write(write)
+
+
+def _open_run(journal: Journal, run: str) -> None:
+    state = journal.state(run)
+    if state.outcome == "done":
+        raise InputError(f"Run {run} is done; there is nothing to resume.", remedy="Make a new plan.")
+    if state.outcome == "cancelled":
+        raise InputError(f"Run {run} was cancelled.", remedy="Make a new plan and a new run.")
+
+
+def _lanes(journal: Journal, run: str, lane: str) -> tuple[str, ...]:
+    names = tuple(journal.state(run).lanes)
+    if lane and lane not in names:
+        raise InputError(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(names)}.")
+    return (lane,) if lane else names
+
+
+def automatic(fleet: ResolvedFleet, issuer: str) -> bool:
+    """Return whether *issuer* signs by itself after the approval, so that nobody has to bring files."""
+    return fleet.issuer(issuer).kind is not IssuerKind.MANUAL

@@ -1,0 +1,213 @@
+"""The papers of a lane: CSRs out, signed certificates in, each certificate found by its public key and checked.
+
+`deliver` takes any pile of files, in any format and order, names every problem at once, and writes nothing until all
+that came is right. What is still missing is told, not an error: more files may come. When the last one is in, the control
+worker passes the sign gate and the lane goes on. Blobs hold public material only; private keys never come here (a pile with one is refused).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+
+from workflows.errors import CertificateError, Finding, GateError
+from workflows.gate import GO, SIGN, digest_of
+from workflows.journal import gates, stock
+from workflows.journal.fold import LaneState
+from workflows.journal.store import Journal, Transaction
+from workflows.mmp.services import SERVICES
+from workflows.plan import Plan, Step
+from workflows.x509.acceptance import Wish, check_signed
+from workflows.x509.bundle import render, split
+from workflows.x509.match import match_by_key
+from workflows.x509.names import Subject, SubjectAltNames
+from workflows.x509.pile import read_pile
+from workflows.x509.request import RequestView, read_request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What came of a delivery: wish ids taken, those still missing, warnings, and lanes that have all they need."""
+
+    taken: tuple[str, ...]
+    missing: tuple[str, ...]
+    warnings: tuple[Finding, ...]
+    complete: tuple[str, ...]
+
+
+def wishes_of(plan: Plan, lane: str) -> tuple[str, ...]:
+    """Return the wish ids of *lane*, in the order of its request steps."""
+    return tuple(step.params["wish"] for step in plan.lane(lane).steps() if step.action == "request")
+
+
+def requests_of(journal: Journal, run: str, plan: Plan, lane: str) -> dict[str, RequestView]:
+    """Return {wish id: CSR} of those requests of *lane* that are done."""
+    state = journal.state(run).lanes[lane]
+    done = {step.id: state.steps[step.id] for step in plan.lane(lane).steps() if step.id in state.steps}
+    found: dict[str, RequestView] = {}
+    for step in plan.lane(lane).steps():
+        digest = done[step.id].data.get("csr") if step.action == "request" and step.id in done else None
+        if digest:
+            found[step.params["wish"]] = read_request(
+                journal.read(lambda connection, d=digest: stock.get_blob(connection, d))
+            )
+    return found
+
+
+def digest_of_gate(plan: Plan, lane: str, gate: str, state: LaneState) -> str:
+    """Return what a decision on this gate is bound to now: plan and CSRs at *sign*, plan and certificates at *go*."""
+    return digest_of(gate, plan.digest(), lane, papers_of(plan, lane, gate, state))
+
+
+def papers_of(plan: Plan, lane: str, gate: str, state: LaneState) -> dict[str, str]:
+    """Return {wish id: SHA-256 of the CSR (sign) or of the certificate (go)}."""
+    if gate == GO:
+        return {wish: str(one["leaf"]) for wish, one in sorted(state.certificates.items())}
+    steps: Sequence[Step] = [step for step in plan.lane(lane).steps() if step.action == "request"]
+    return {
+        step.params["wish"]: str(state.steps[step.id].data["csr"])
+        for step in steps
+        if step.id in state.steps and "csr" in state.steps[step.id].data
+    }
+
+
+def deliver(
+    journal: Journal, run: str, files: Mapping[str, bytes], *, by: str, now: datetime, lane: str = ""
+) -> Delivery:
+    """Take the certificates in *files* for every lane of *run* whose sign gate is approved (or for *lane* alone).
+
+    Raises: CertificateError with every finding (nothing is taken then), GateError (no approved sign gate waits).
+    """
+    plan = Plan.from_json(journal.plan(run))
+    waiting = _waiting_lanes(journal, run, plan, lane)
+    requests = {wish: (name, view) for name in waiting for wish, view in requests_of(journal, run, plan, name).items()}
+    state = journal.state(run)
+    pile = read_pile(files)
+    findings = list(pile.problems)
+    findings += [
+        Finding(
+            name, "holds a private key; it was not kept", "Send certificates only. Renew that key if others saw it."
+        )
+        for name in pile.private_keys
+        if not any(one.where == name for one in pile.problems)
+    ]
+    matched = match_by_key(pile.certificates, {wish: view.spki_sha256 for wish, (_, view) in requests.items()})
+    findings += matched.problems
+    warnings: list[Finding] = []
+    chains: dict[str, tuple[x509.Certificate, ...]] = {}
+    pool = [*matched.issuers, *_known_issuers(journal, state.lanes.values())]
+    for wish, found in matched.by_id.items():
+        accepted = check_signed(
+            found.certificate,
+            request=requests[wish][1],
+            wish=wish_of(plan, wish),
+            pool=pool,
+            now=now,
+            minimum_days=int(plan.fleet.get("minimum_days", 0)),
+        )
+        findings += [Finding(f"{found.source} ({wish})", one.what, one.remedy) for one in accepted.faults]
+        warnings += [Finding(f"{found.source} ({wish})", one.what, one.remedy) for one in accepted.warnings]
+        chains[wish] = accepted.chain
+    if findings:
+        raise CertificateError(tuple(dict.fromkeys(findings)))
+    if not chains:
+        raise CertificateError(
+            [Finding(", ".join(files) or "nothing", "holds no certificate for this run", "Check the files.")]
+        )
+    return _take(journal, run, plan, waiting, {wish: requests[wish][0] for wish in chains}, chains, by, warnings)
+
+
+def _take(
+    journal: Journal,
+    run: str,
+    plan: Plan,
+    waiting: Sequence[str],
+    lane_of: Mapping[str, str],
+    chains: Mapping[str, Sequence[x509.Certificate]],
+    by: str,
+    warnings: Sequence[Finding],
+) -> Delivery:
+    before = journal.state(run)
+    missing: dict[str, tuple[str, ...]] = {}
+    for name in waiting:
+        have = set(before.lanes[name].certificates) | {wish for wish, lane in lane_of.items() if lane == name}
+        missing[name] = tuple(wish for wish in wishes_of(plan, name) if wish not in have)
+
+    def write(tx: Transaction) -> None:
+        for name in waiting:
+            mine: dict[str, dict[str, Any]] = {}
+            for wish, chain in chains.items():
+                if lane_of[wish] == name:
+                    leaf = stock.put_blob(tx, "certificate", render(chain[:1]))
+                    mine[wish] = {"leaf": leaf, "chain": stock.put_blob(tx, "chain", render(chain))}
+            if mine:
+                gates.deliver(tx, run=run, lane=name, certificates=mine, by=by)
+
+    journal.write(write)
+    return Delivery(
+        taken=tuple(chains),
+        missing=tuple(wish for name in waiting for wish in missing[name]),
+        warnings=tuple(warnings),
+        complete=tuple(name for name in waiting if not missing[name]),
+    )
+
+
+def certificate_of(
+    journal: Journal, lane: LaneState, wish: str
+) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
+    """Return the delivered certificate of *wish* and its chain (leaf first, root last). Raises: GateError: none came."""
+    one = lane.certificates.get(wish)
+    if one is None:
+        raise GateError(f"No certificate was delivered for {wish}.")
+    chain = split(journal.read(lambda connection: stock.get_blob(connection, str(one["chain"]))))
+    return chain[0], chain
+
+
+def wish_of(plan: Plan, wish: str) -> Wish:
+    """Return what the certificate of *wish* is to be; the usages are those that its services need."""
+    one = plan.wishes[wish]
+    usages = {usage for entry in SERVICES if entry.name in one["services"] for usage in entry.eku}
+    return Wish(subject=subject_of(one), sans=sans_of(one), usages=frozenset(usages))  # type: ignore[arg-type]
+
+
+def subject_of(wish: Mapping[str, Any]) -> Subject:
+    """Return the subject of a wish of the plan."""
+    return Subject(**dict(wish["subject"]))
+
+
+def sans_of(wish: Mapping[str, Any]) -> SubjectAltNames:
+    """Return the subject alternative names of a wish of the plan."""
+    return SubjectAltNames(dns=tuple(wish["dns"]), ip=tuple(wish["ip"]), email=tuple(wish["email"]))
+
+
+def _waiting_lanes(journal: Journal, run: str, plan: Plan, lane: str) -> tuple[str, ...]:
+    state = journal.state(run)
+    status = {
+        one.name: state.lanes[one.name].gates[gate.id].status
+        for one in plan.lanes
+        for gate in one.gates()
+        if gate.name == SIGN and gate.id in state.lanes[one.name].gates and (not lane or one.name == lane)
+    }
+    waiting = tuple(name for name, one in status.items() if one == "approved")
+    if waiting:
+        return waiting
+    if any(one == "open" for one in status.values()):
+        raise GateError(
+            "The sign gate is not approved yet, so no certificates are taken.",
+            remedy=f"Approve it first: `certbridge gates approve {run}`.",
+        )
+    raise GateError(f"No lane of run {run} waits for certificates.", remedy="See `certbridge gates list`.")
+
+
+def _known_issuers(journal: Journal, lanes: Any) -> list[x509.Certificate]:
+    """Return the issuers of certificates delivered before, so that a chain need not be sent twice."""
+    digests = {str(one["chain"]) for lane in lanes for one in lane.certificates.values()}
+    return [
+        certificate
+        for digest in sorted(digests)
+        for certificate in split(journal.read(lambda connection, d=digest: stock.get_blob(connection, d)))[1:]
+    ]
