@@ -109,6 +109,11 @@ class Command(ABC, Generic[T]):
         self.line()
 
     @property
+    def own_standing(self) -> Standing:
+        """How well the reply to this very line is known; *standing* is that of the best known line of the class."""
+        return self.standing
+
+    @property
     def timeout_s(self) -> float:
         """Seconds after which the session gives the command up."""
         return TIMEOUTS_S[self.time_class]
@@ -197,7 +202,7 @@ class _Changing(Command[Verdict]):
 
     def parse(self, reply: Reply) -> Verdict:
         """Return the verdict; a guessed transcript never leads to ok."""
-        return Verdict.of(reply.text, standing=self.standing, done=self.done)
+        return Verdict.of(reply.text, standing=self.own_standing, done=self.done)
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -232,7 +237,7 @@ class Help(_Reading[str]):
     """`help`: the commands there are, as text."""
 
     form: ClassVar[str] = "help [<topic>]"
-    standing: ClassVar[Standing] = Standing.RECALLED
+    standing: ClassVar[Standing] = Standing.GUESSED
     manual: ClassVar[str] = "mmp-reference 1.1 (S23)"
     topic: str = ""
 
@@ -578,6 +583,13 @@ class ServiceEnable(_Switch):
     manual: ClassVar[str] = "base document step 5 (S7); mmp-reference 4.2 (S6, S21)"
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"process": _SWITCHED}
 
+    @property
+    def own_standing(self) -> Standing:
+        """How well this line's reply is known: verbatim for three services, recalled for most, guessed for two."""
+        known = {"loadbalancer": Standing.GUESSED, "scheduler": Standing.GUESSED}
+        verbatim = {"streamer", "uploader", "webbridge"}
+        return Standing.VERBATIM if self.process in verbatim else known.get(self.process, Standing.RECALLED)
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceDisable(_Switch):
@@ -601,6 +613,11 @@ class ServiceRestart(_Changing):
         "process": ("callbridge", "webadmin", "webbridge", "webbridge3", "recorder", "streamer", "scheduler")
     }
     process: str
+
+    @property
+    def own_standing(self) -> Standing:
+        """How well this line's reply is known: only the call bridge's is remembered."""
+        return Standing.RECALLED if self.process == "callbridge" else Standing.GUESSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -425,6 +425,8 @@ def parse_pki_answer(text: str) -> PkiAnswer:
     Source: mmp-reference 2.2 and 11 (guessed wordings). No is looked for first, since "do not match" holds "match".
     """
     lowered = _label(text)
+    if re.search(r"\bunable to (open|read|load)\b|\bno such\b|\bnot found\b|^usage\b|\bunknown command\b", lowered):
+        return PkiAnswer.UNKNOWN  # the question was not answered
     if re.search(r"\bfail|\berror\b|\bnot\b|n't\b|\bunable\b|\binvalid\b|\bmismatch|\bexpired\b", lowered):
         return PkiAnswer.NO
     if re.search(r"\bsuccess|\bmatch|\bverified\b|\bverifies\b", lowered):
