@@ -53,7 +53,7 @@ def open_gate(
     digest: str,
     summary: Mapping[str, Any],
 ) -> bool:
-    """Open the gate and let the lane wait at it; False when it was opened before, or the message is of an old generation."""
+    """Open the gate and let the lane wait at it; False when it was opened before, or the generation is old."""
     row = lane_row(tx.connection, run, lane)
     if row.flag not in {"", "waiting"} or generation != row.generation:
         return False
@@ -66,10 +66,7 @@ def open_gate(
         "decided_by": "",
         "reason": "",
     }
-    opened = tx.connection.execute(
-        tx.insert(_GATE).values(run=run, lane=lane, gate=gate, **values).on_conflict_do_nothing()
-    )
-    if opened.rowcount != 1:
+    if not tx.insert_once(_GATE, run=run, lane=lane, gate=gate, **values):
         return False
     touch(tx, run, lane, flag="waiting")
     said = {"name": name, "digest": digest, "summary": dict(summary), "generation": generation}

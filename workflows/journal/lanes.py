@@ -138,7 +138,7 @@ def raise_generation(tx: Transaction, run: str, lane: str, why: str) -> int | No
 
 
 def idle_lanes(tx: Transaction, idle_s: float) -> list[tuple[str, str, int]]:
-    """Return (run, lane, generation) of lanes that should move, but nobody was on for *idle_s* and nothing is to be sent."""
+    """Return (run, lane, generation) of lanes that should move, nobody on them for *idle_s*, and nothing to send."""
     box = tables.outbox
     to_send = sa.exists().where(box.c.run == _LANE.c.run, box.c.lane == _LANE.c.lane, box.c.sent_at.is_(None))
     query = (

@@ -45,7 +45,7 @@ def add(
 
 
 def due(tx: Transaction, limit: int = 100) -> list[Outgoing]:
-    """Return unsent rows whose time has come, oldest first. Two readers may see the same row; `sent` tells them apart."""
+    """Return unsent rows whose time has come, oldest first. Two readers may see one row; `sent` tells them apart."""
     return _due(tx.connection, tx.clock, limit)
 
 

@@ -29,13 +29,11 @@ def create_run(
     lanes: Sequence[str],
     resources: Sequence[str],
 ) -> None:
-    """Write the run, its plan, its lanes (generation 0) and one outbox row for each; reserve *resources* (() for
-    reading).
+    """Write the run, its plan, its lanes (generation 0) and an outbox row each; reserve *resources* (() to read).
 
     Raises: Reserved: another run holds one of them. JournalError: there is such a run already.
     """
-    insert = tx.insert(tables.chain).values(run=run, head_n=0, head_hash="").on_conflict_do_nothing()
-    if run == FLEET or tx.connection.execute(insert).rowcount != 1:
+    if run == FLEET or not tx.insert_once(tables.chain, run=run, head_n=0, head_hash=""):
         raise JournalError(f"There is a run {run} already.", run=run)
     reserve(tx, run, resources)
     tx.connection.execute(
@@ -63,8 +61,7 @@ def reserve(tx: Transaction, run: str, resources: Sequence[str]) -> None:
     """Hold *resources* for *run*, all or none. Raises: Reserved, with `run`, `resource`, `since` in its data."""
     table = tables.reservation
     for resource in dict.fromkeys(resources):
-        values = {"resource": resource, "run": run, "since": tx.clock}
-        tx.connection.execute(tx.insert(table).values(**values).on_conflict_do_nothing())
+        tx.insert_once(table, resource=resource, run=run, since=tx.clock)
         held = tx.connection.execute(sa.select(table).where(table.c.resource == resource)).one()
         if held.run != run:
             since = moment(held.since)

@@ -45,10 +45,9 @@ class WorkerRow:
 
 # ── blobs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def put_blob(tx: Transaction, kind: str, content: bytes) -> str:
-    """Keep *content* and return its SHA-256 (hex). The same bytes are kept once, under the kind they came with first."""
+    """Keep *content* and return its SHA-256 (hex). The same bytes are kept once, under their first kind."""
     sha256 = hashlib.sha256(content).hexdigest()
-    values = {"sha256": sha256, "kind": kind, "content": content, "at": tx.clock}
-    tx.connection.execute(tx.insert(tables.blob).values(**values).on_conflict_do_nothing())
+    tx.insert_once(tables.blob, sha256=sha256, kind=kind, content=content, at=tx.clock)
     return sha256
 
 
@@ -124,8 +123,7 @@ def pins(connection: sa.Connection) -> dict[tuple[str, int], Pin]:
 # ── credentials ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def rest_credential(tx: Transaction, name: str, why: str) -> bool:
     """Let nobody log in with credential *name* any more until it is woken; False when it rests already."""
-    values = {"credential": name, "why": why, "since": tx.clock}
-    if tx.connection.execute(tx.insert(tables.resting).values(**values).on_conflict_do_nothing()).rowcount != 1:
+    if not tx.insert_once(tables.resting, credential=name, why=why, since=tx.clock):
         return False
     tx.append(NewEvent(run=FLEET, kind=Kind.CREDENTIAL_REFUSED, data={"credential": name, "why": why}))
     return True

@@ -77,6 +77,11 @@ class Transaction:
         """Return the INSERT that knows ON CONFLICT in this database."""
         return sqlite.insert(table) if self.connection.dialect.name == "sqlite" else postgresql.insert(table)
 
+    def insert_once(self, table: sa.Table, **values: Any) -> bool:
+        """Insert the row; False, and nothing done, when its key is there already."""
+        statement = self.insert(table).values(**values).on_conflict_do_nothing()
+        return self.connection.execute(statement.returning(*table.primary_key.columns)).first() is not None
+
     def flush(self) -> None:
         """Write the appended events and the new heads. The journal calls it; callers need not."""
         if not self._pending:
@@ -316,10 +321,10 @@ class Journal:
                 job.future.set_exception(job.error)
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
-        """Commit *jobs* as one group; again when the database asks for it, one by one when a neighbour may be the cause."""
+        """Commit *jobs* as one group; again when the database asks for it, one by one when one may be the cause."""
         self._commits += 1
         give_up_at = time.monotonic() + self._retry_for_s
-        tries = 0
+        tries, unsure = 0, False
         while True:
             try:
                 self._try(jobs, again=tries > 0)
@@ -327,7 +332,9 @@ class Journal:
             except sa.exc.SQLAlchemyError as error:
                 if not engines.transient(error) or time.monotonic() > give_up_at:
                     raise
-                if len(jobs) > 1 and tries and not engines.disconnected(error):
+                # Once an answer was lost, only the same group may be tried: its number tells whether it landed.
+                unsure = unsure or engines.disconnected(error)
+                if len(jobs) > 1 and tries and not unsure:
                     for job in jobs:
                         self._carry_alone(job)
                     return

