@@ -159,6 +159,8 @@ class Document:
                 root = value
             if isinstance(value, _List | _Map) and not isinstance(event, yaml.AliasEvent):
                 stack.append(value)
+                if len(stack) > _DEPTH_LIMIT:  # here too, for libyaml takes long over deep nesting
+                    raise self._too_deep(line)
         if root is None:
             raise self._stop(1, "the inventory is empty", "Write at least `fleet:` and `clusters:`.")
         return root
@@ -222,7 +224,7 @@ class Document:
         if value.size > _VALUES_LIMIT:
             raise self._stop(value.line, "the aliases unfold to too many values", "Write fewer aliases.")
         if value.depth > _DEPTH_LIMIT:
-            raise self._stop(value.line, "the values are nested too deeply", "Compare with the inventory reference.")
+            raise self._too_deep(value.line)
 
     def _merge(self, mapping: _Map) -> None:
         """Fill in what `<<` brings: keys written out win, and of several sources the first."""
@@ -236,6 +238,9 @@ class Document:
 
     def _fault(self, line: int, what: str, remedy: str) -> None:
         self.findings.append(Finding(f"{self.source}:{line}", what, remedy))
+
+    def _too_deep(self, line: int) -> InventoryError:
+        return self._stop(line, "the values are nested too deeply", "Compare with docs/reference/inventory.md.")
 
     def _stop(self, line: int, what: str, remedy: str) -> InventoryError:
         return InventoryError([*self.findings, Finding(f"{self.source}:{line}", what, remedy)])

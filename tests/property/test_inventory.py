@@ -1,0 +1,130 @@
+"""Laws of the inventory: no text gives anything but a fleet or findings; writing and reading is the identity."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflows.errors import Finding, InventoryError
+from workflows.inventory import Fleet, ResolvedFleet, checks, select
+
+NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,8}[a-z0-9]", fullmatch=True)
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> dict[str, object]:
+    """Return a right inventory as plain data: a few clusters, some nodes, certificates of all ways."""
+    clusters: list[dict[str, object]] = []
+    names = iter(draw(st.lists(NAMES, min_size=12, max_size=12, unique=True)))
+    for at in range(draw(st.integers(1, 3))):
+        nodes: list[dict[str, object]] = [
+            {"name": next(names), "address": f"10.0.{at}.{place + 1}", "port": draw(st.integers(1, 65535))}
+            for place in range(draw(st.integers(1, 3)))
+        ]
+        certificates = [
+            {
+                "name": service,
+                "subject": {"CN": draw(st.sampled_from(["{cluster}.example.com", "*.example.com"])), "C": "KR"},
+                "services": [service],
+                **draw(
+                    st.sampled_from(
+                        [{"per": "node"}, {"per": "cluster", "key": "engine"}, {"files": "same", "issuer": "manual"}]
+                    )
+                ),
+            }
+            for service in draw(st.lists(st.sampled_from(["webadmin", "turn", "recorder"]), unique=True))
+        ]
+        clusters.append({"name": f"c{at}", "nodes": nodes, "certificates": certificates})
+    return {"fleet": "demo", "release": "3.9", "clusters": clusters}
+
+
+def findings_of(text: str) -> tuple[Finding, ...]:
+    """Return what is wrong with *text*; nothing when it is a fleet."""
+    try:
+        Fleet.from_yaml(text)
+    except InventoryError as error:
+        return error.findings
+    return ()
+
+
+@given(st.text())
+def test_any_text_gives_a_fleet_or_findings(text):
+    """Never another error, whatever the text."""
+    assert findings_of(text) != ()  # no text that hypothesis makes is an inventory
+
+
+JSON_LIKE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["none", "cluster", "file", "3.9"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["name", "nodes", "address", "certificates", "subject", "CN", "services", "defaults", "proof", "x"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=30,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["fleet", "clusters", "issuers", "defaults", "release"]), JSON_LIKE))
+def test_any_structure_gives_a_fleet_or_findings_with_remedies(data):
+    """Right keys with wrong values in wrong places: each finding has place and remedy."""
+    findings = findings_of(yaml.safe_dump(data))
+    assert [each for each in findings if not (each.where.startswith("fleet.yaml:") and each.remedy)] == []
+
+
+@given(fleets(), st.data())
+def test_one_fault_in_a_right_inventory_is_found_where_it_stands(data, draw):
+    """An unknown key anywhere gives one finding, at its line."""
+    cluster = draw.draw(st.sampled_from(data["clusters"]))
+    place = draw.draw(st.sampled_from([data, cluster, *cluster["nodes"], *cluster["certificates"]]))
+    place["zzz"] = "1"
+    text = yaml.safe_dump(data, default_flow_style=False)
+    line = next(number for number, each in enumerate(text.splitlines(), 1) if "zzz" in each)
+    found = [(finding.where, finding.what) for finding in findings_of(text)]
+    assert found == [(f"fleet.yaml:{line}", "unknown key 'zzz'")]
+
+
+@given(fleets())
+def test_values_come_back_equal_from_json(data):
+    """from_json(to_json(x)) == x, through text."""
+    fleet = Fleet.from_yaml(yaml.safe_dump(data)).resolved("/base")
+    assert ResolvedFleet.from_json(json.loads(json.dumps(fleet.to_json()))) == fleet
+
+
+@given(fleets())
+def test_every_wish_stands_on_nodes_of_its_cluster_without_placeholders(data):
+    """Nothing that is resolved refers outside its cluster, and nothing is left to fill in."""
+    for cluster in Fleet.from_yaml(yaml.safe_dump(data)).resolved().clusters:
+        for wish in cluster.certificates:
+            assert set(wish.nodes) <= {node.name for node in cluster.nodes}
+            assert not any("{" in text for _, text in wish.subject)
+            assert checks.is_fqdn(wish.common_name) or checks.is_wildcard(wish.common_name)
+
+
+@given(fleets(), st.data())
+def test_selecting_twice_is_selecting_once(data, draw):
+    """What is selected holds what it was selected by."""
+    fleet = Fleet.from_yaml(yaml.safe_dump(data)).resolved()
+    nodes = draw.draw(st.lists(st.sampled_from([node.name for node in fleet.nodes]), min_size=1, unique=True))
+    once = select(fleet, nodes=nodes)
+    assert select(once, nodes=nodes) == once
+    assert {node.name for node in once.nodes} == set(nodes)
+
+
+@given(NAMES, NAMES)
+def test_a_name_is_never_both_wildcard_and_fqdn(one, two):
+    """The rules do not overlap."""
+    assert checks.is_fqdn(f"{one}.{two}")
+    assert checks.is_wildcard(f"*.{one}.{two}")
+    assert not checks.is_fqdn(f"*.{one}.{two}")
