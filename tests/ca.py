@@ -125,11 +125,12 @@ def intermediate(
     key: Key | None = None,
     not_before: dt.datetime | None = None,
     not_after: dt.datetime | None = None,
+    path_length: int | None = None,
 ) -> Authority:
     """Return a CA signed by *parent*; giving *key* makes a cross-signed or renewed one."""
     key = key or new_key()
     begin, end = not_before or now - dt.timedelta(days=30), not_after or now + dt.timedelta(days=365 * 5)
-    built = _ca_builder(name, key.public_key(), begin, end).issuer_name(parent.certificate.subject)
+    built = _ca_builder(name, key.public_key(), begin, end, path_length).issuer_name(parent.certificate.subject)
     return Authority(certificate=_sign(built, parent.key, parent.key.public_key()), key=key)
 
 
@@ -144,8 +145,13 @@ def leaf(
     usages: Sequence[x509.ObjectIdentifier] | None = (SERVER, CLIENT),
     is_ca: bool = False,
     serial: int | None = None,
+    key_usage: x509.KeyUsage | None = None,
+    bare: bool = False,
 ) -> x509.Certificate:
-    """Return an end entity's certificate; *usages* None leaves the extended key usage out."""
+    """Return an end entity's certificate.
+
+    *usages* None leaves the extended key usage out; *bare* leaves out all that a small CA may forget.
+    """
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -154,10 +160,13 @@ def leaf(
         .serial_number(serial or x509.random_serial_number())
         .not_valid_before(not_before)
         .not_valid_after(not_after)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=is_ca), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
+    if not bare:
+        builder = (
+            builder.add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+            .add_extension(key_usage or key_usage_of(signs_certificates=is_ca), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if usages is not None:
@@ -165,7 +174,9 @@ def leaf(
     return _sign(builder, issuer.key, issuer.key.public_key())
 
 
-def _ca_builder(name: str, public_key: Any, begin: dt.datetime, end: dt.datetime) -> x509.CertificateBuilder:
+def _ca_builder(
+    name: str, public_key: Any, begin: dt.datetime, end: dt.datetime, path_length: int | None = None
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(name_of(name))
@@ -173,8 +184,8 @@ def _ca_builder(name: str, public_key: Any, begin: dt.datetime, end: dt.datetime
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(end)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(key_usage_of(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
@@ -184,11 +195,12 @@ def _sign(builder: x509.CertificateBuilder, key: Key, issuer_key: Any) -> x509.C
     return builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256())
 
 
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage_of(*, signs_certificates: bool, for_tls: bool = True) -> x509.KeyUsage:
+    """Return the key usage of a CA or of a TLS server; without *for_tls* one that is of use to neither."""
     return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=not signs_certificates,
+        digital_signature=for_tls,
+        content_commitment=not for_tls,
+        key_encipherment=for_tls and not signs_certificates,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=signs_certificates,
@@ -247,23 +259,36 @@ def ends_soon(ca: CA, csr: bytes) -> Delivery:
 
 
 def sha1_signature(ca: CA, csr: bytes) -> Delivery:
-    """Sign with a hash that is broken.
-
-    The library signs no SHA-1 any more, so a good RSA certificate is rewritten: both algorithm identifiers differ in
-    one byte (RFC 8017 appendix C: sha256WithRSAEncryption ends in 11, sha1WithRSAEncryption in 5).
-    """
-    issuing = intermediate(ca.root, "Test RSA Issuing CA", now=ca.now, key=_rsa_key())
+    """Sign with a hash that is broken."""
+    issuing = intermediate(ca.root, "Test RSA Issuing CA", now=ca.now, key=rsa_key())
     good = replace(ca, issuing=issuing).sign(csr)
+    return Delivery(certificate=with_sha1(good, rsa_key()), pool=(issuing.certificate, ca.root.certificate))
+
+
+def sha1_issuer(ca: CA, csr: bytes) -> Delivery:
+    """Send an issuing CA that is itself signed with a broken hash, by a root with an RSA key."""
+    top = root("Test RSA Root CA", now=ca.now, key=rsa_key())
+    issuing = intermediate(top, "Test Issuing CA", now=ca.now, key=ca.issuing.key)
+    return Delivery(certificate=ca.sign(csr), pool=(with_sha1(issuing.certificate, rsa_key()), top.certificate))
+
+
+def with_sha1(good: x509.Certificate, key: rsa.RSAPrivateKey) -> x509.Certificate:
+    """Return *good*, signed by *key* with SHA-256, as if *key* had signed it with SHA-1.
+
+    The library signs no SHA-1 any more, so the certificate is rewritten: both algorithm identifiers differ in one
+    byte (RFC 8017 appendix C: sha256WithRSAEncryption ends in 11, sha1WithRSAEncryption in 5).
+    """
     sha256, sha1 = (bytes.fromhex(f"06092a864886f70d0101{last:02x}") for last in (11, 5))
     tbs = good.tbs_certificate_bytes.replace(sha256, sha1)
-    signature = _rsa_key().sign(tbs, padding.PKCS1v15(), hashes.SHA1())
+    signature = key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
     whole = good.public_bytes(serialization.Encoding.DER)
     whole = whole.replace(good.tbs_certificate_bytes, tbs).replace(sha256, sha1).replace(good.signature, signature)
-    return Delivery(certificate=x509.load_der_x509_certificate(whole), pool=(issuing.certificate, ca.root.certificate))
+    return x509.load_der_x509_certificate(whole)
 
 
 @cache
-def _rsa_key() -> rsa.RSAPrivateKey:
+def rsa_key() -> rsa.RSAPrivateKey:
+    """Return an RSA key of 2048 bits, made once, because it takes its time."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -305,6 +330,25 @@ def expired_intermediate(ca: CA, csr: bytes) -> Delivery:
     return Delivery(certificate=ca.sign(csr), pool=(old.certificate, ca.root.certificate))
 
 
+def issuer_not_yet_valid(ca: CA, csr: bytes) -> Delivery:
+    """Send an issuing CA that begins tomorrow."""
+    tomorrow = ca.now + dt.timedelta(days=1)
+    new = intermediate(ca.root, "Test Issuing CA", now=ca.now, key=ca.issuing.key, not_before=tomorrow)
+    return Delivery(certificate=ca.sign(csr), pool=(new.certificate, ca.root.certificate))
+
+
+def path_too_long(ca: CA, csr: bytes) -> Delivery:
+    """Sign by a CA that its own issuer may not have made (RFC 5280 section 4.2.1.9)."""
+    last = intermediate(ca.root, "Test Last CA", now=ca.now, path_length=0)
+    below = intermediate(last, "Test Issuing CA", now=ca.now, key=ca.issuing.key)
+    return Delivery(certificate=ca.sign(csr), pool=(below.certificate, last.certificate, ca.root.certificate))
+
+
+def without_tls_key_usage(ca: CA, csr: bytes) -> Delivery:
+    """Allow the key to sign documents only."""
+    return ca.deliver(csr, key_usage=key_usage_of(signs_certificates=False, for_tls=False))
+
+
 DEFECTS: dict[str, Callable[[CA, bytes], Delivery]] = {
     defect.__name__: defect
     for defect in (
@@ -317,13 +361,17 @@ DEFECTS: dict[str, Callable[[CA, bytes], Delivery]] = {
         expired,
         not_yet_valid,
         ends_soon,
+        without_tls_key_usage,
         sha1_signature,
+        sha1_issuer,
         is_a_ca,
         missing_intermediate,
         missing_root,
         other_ca,
         bad_signature,
         expired_intermediate,
+        issuer_not_yet_valid,
+        path_too_long,
     )
 }
 

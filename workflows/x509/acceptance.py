@@ -13,12 +13,11 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.x509.oid import ExtensionOID
 
 from workflows.errors import CertificateError, ChainIncomplete, Finding
 from workflows.x509.chain import is_self_signed, order_chain, verify_chain
 from workflows.x509.names import Findings, Subject, SubjectAltNames
-from workflows.x509.renewal import CertificateView, Usage, allows, fingerprint, is_ca, view
+from workflows.x509.renewal import CertificateView, Usage, allows, fingerprint, is_ca, serial_number, view
 from workflows.x509.request import RequestView, key_fault
 
 Certificate = x509.Certificate
@@ -103,15 +102,16 @@ def _origin(
     if current is not None and fingerprint(certificate) == fingerprint(current):
         what = f"this is the certificate that is in use already (serial {seen.serial})"
         yield Finding("serial", what, "Deliver the newly signed certificate.")
-    elif current is not None and (certificate.issuer, certificate.serial_number) == (
-        current.issuer,
-        current.serial_number,
-    ):
+    elif current is not None and _identity(certificate) == _identity(current):
         what = f"issuer and serial {seen.serial} are those of the certificate in use, though the contents differ"
         yield Finding("serial", what, "Ask the CA: serial numbers must never repeat.")
     for source in private_keys:
         what = f"there is a private key in {source}; it was not kept"
         yield Finding("pile", what, "Deliver certificates alone, and make a new CSR if others have had that file.")
+
+
+def _identity(certificate: Certificate) -> tuple[x509.Name, int]:
+    return certificate.issuer, serial_number(certificate)
 
 
 def _names(seen: CertificateView, wish: Wish) -> Iterator[Finding]:
@@ -134,16 +134,21 @@ def _usage(certificate: Certificate, seen: CertificateView, wish: Wish) -> Itera
                 what,
                 f"{remedy}; public CAs no longer do, a private CA does." if usage == "client" else f"{remedy}.",
             )
-    try:
-        key_usage = certificate.extensions.get_extension_for_oid(ExtensionOID.KEY_USAGE).value
-    except x509.ExtensionNotFound:
-        key_usage = None
-    if isinstance(key_usage, x509.KeyUsage) and not (key_usage.digital_signature or key_usage.key_encipherment):
+    if not _key_usage_fits(certificate):
         what = "the key usage allows neither digitalSignature nor keyEncipherment, so no TLS"
         yield Finding("usage", what, "Have it issued from a TLS server template.")
     if seen.is_ca:
         what = "this is a CA certificate, not one for a server"
         yield Finding("CA", what, "Deliver the end entity's certificate, or have it issued without CA=true.")
+
+
+def _key_usage_fits(certificate: Certificate) -> bool:
+    """Return whether TLS may use the key; no extension allows all (RFC 5280 section 4.2.1.3)."""
+    try:
+        value = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return value.digital_signature or value.key_encipherment
 
 
 def _validity(seen: CertificateView, now: datetime, minimum_days: int) -> Iterator[Finding]:

@@ -17,12 +17,12 @@ from functools import lru_cache, partial
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509 import verification
 
 from workflows.errors import CertificateError, ChainIncomplete, Finding
 from workflows.x509.names import dns_fault
-from workflows.x509.renewal import Usage, allows, fingerprint
+from workflows.x509.renewal import Usage, allows, fingerprint, serial_number
 from workflows.x509.request import UNREADABLE, key_fault, sans_of
 
 Certificate = x509.Certificate
@@ -52,7 +52,7 @@ def order_chain(leaf: Certificate, pool: Iterable[Certificate]) -> tuple[Certifi
 
 @lru_cache(maxsize=16384)  # a fleet's deliveries ask the same of the same few issuers again and again
 def issued(issuer: Certificate, certificate: Certificate) -> bool:
-    """Return whether *issuer* bears the issuer's name and its key signed *certificate*, with whatever hash."""
+    """Return whether *issuer* bears the issuer's name and its key signed *certificate*, with SHA-1 too."""
     if issuer.subject != certificate.issuer:
         return False
     try:
@@ -139,17 +139,15 @@ def _shortest_way(leaf: Certificate, candidates: dict[str, Certificate]) -> tupl
 def _signed_with_old_hash(issuer: Certificate, certificate: Certificate) -> bool:
     # The library verifies no SHA-1 in certificates any more, but old roots still sign themselves so, and a leaf
     # that is signed so should be refused for that, not for a missing issuer.
+    key = issuer.public_key()
     try:
-        key, algorithm = issuer.public_key(), certificate.signature_hash_algorithm
-        if algorithm is not None and isinstance(key, rsa.RSAPublicKey):
-            key.verify(certificate.signature, certificate.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
-            return True
-        if algorithm is not None and isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(algorithm))
-            return True
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm):
+        algorithm = certificate.signature_hash_algorithm
+        if algorithm is None or not isinstance(key, rsa.RSAPublicKey):
+            return False
+        key.verify(certificate.signature, certificate.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
+    except (InvalidSignature, UnsupportedAlgorithm):
         return False
-    return False
+    return True
 
 
 def _issuers(certificate: Certificate, candidates: dict[str, Certificate]) -> Iterator[str]:
@@ -238,7 +236,7 @@ def _check_each(chain: Sequence[Certificate]) -> None:
         subject = certificate.subject.rfc4514_string()
         if fault := key_fault(certificate.public_key()):
             raise ValueError(f"{subject}: {fault}")
-        if certificate.serial_number <= 0 and certificate is not chain[-1]:
+        if serial_number(certificate) <= 0 and certificate is not chain[-1]:
             raise ValueError(f"{subject}: the serial number is not positive")
     for name in sans_of(chain[0].extensions).dns:
         if name.startswith("*.") and (fault := dns_fault(name)):

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from workflows.errors import Finding
 from workflows.x509.pile import Found
-from workflows.x509.renewal import fingerprint, is_ca
+from workflows.x509.renewal import fingerprint, is_ca, serial_number
 from workflows.x509.request import spki_sha256
 
 
@@ -55,11 +55,13 @@ def match_by_key(certificates: Iterable[Found], requests: Mapping[str, str]) -> 
 
 def _stranger(item: Found) -> Finding:
     subject = item.certificate.subject.rfc4514_string()
-    what = f"the certificate {subject} (serial {item.certificate.serial_number:x}) belongs to none of the open requests"
+    what = (
+        f"the certificate {subject} (serial {serial_number(item.certificate):x}) belongs to none of the open requests"
+    )
     return Finding(item.source, what, "It was issued for another key. Deliver the one made from this run's CSR.")
 
 
 def _choice(name: str, items: tuple[Found, ...]) -> Finding:
-    serials = ", ".join(f"{item.certificate.serial_number:x} in {item.source}" for item in items)
+    serials = ", ".join(f"{serial_number(item.certificate):x} in {item.source}" for item in items)
     what = f"there are {len(items)} different certificates for its key (serials {serials})"
     return Finding(name, what, "Deliver only the one that is to be used.")

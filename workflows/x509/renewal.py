@@ -12,7 +12,7 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from workflows.errors import CertificateError, Finding
 from workflows.x509.names import Subject, SubjectAltNames
@@ -60,7 +60,7 @@ def view(certificate: x509.Certificate) -> CertificateView:
             subject=subject_of(certificate.subject),
             sans=sans_of(extensions),
             issuer=certificate.issuer.rfc4514_string(),
-            serial=f"{certificate.serial_number:x}",
+            serial=f"{serial_number(certificate):x}",
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             fingerprint=fingerprint(certificate),
@@ -89,13 +89,25 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def serial_number(certificate: x509.Certificate) -> int:
+    """Return the serial number, read from the DER: the library warns at zero and below, and will raise one day.
+
+    TBSCertificate is SEQUENCE { [0] version optional, INTEGER serialNumber, … } (RFC 5280 section 4.1).
+    """
+    der = certificate.tbs_certificate_bytes
+    _, begin, _ = _element(der, 0)
+    tag, begin, end = _element(der, begin)
+    if tag == 0xA0:
+        _, begin, end = _element(der, end)
+    return int.from_bytes(der[begin:end], "big", signed=True)
+
+
 def is_ca(certificate: x509.Certificate) -> bool:
     """Return whether basicConstraints says CA (RFC 5280 section 4.2.1.9)."""
     try:
-        value = certificate.extensions.get_extension_for_oid(ExtensionOID.BASIC_CONSTRAINTS).value
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
-    return isinstance(value, x509.BasicConstraints) and value.ca
 
 
 def allows(certificate: x509.Certificate, usage: Usage) -> bool:
@@ -106,8 +118,16 @@ def allows(certificate: x509.Certificate, usage: Usage) -> bool:
 
 def _usages(extensions: x509.Extensions) -> tuple[str, ...] | None:
     try:
-        value = extensions.get_extension_for_oid(ExtensionOID.EXTENDED_KEY_USAGE).value
+        oids = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return None
-    oids = value if isinstance(value, x509.ExtendedKeyUsage) else ()
     return tuple(_USAGES.get(oid, oid.dotted_string) for oid in oids)
+
+
+def _element(der: bytes, start: int) -> tuple[int, int, int]:
+    """Return tag, begin and end of the contents of the DER element at *start* (X.690 section 8.1.3)."""
+    length, begin = der[start + 1], start + 2
+    if length & 0x80:
+        octets = length & 0x7F
+        length, begin = int.from_bytes(der[begin : begin + octets], "big"), begin + octets
+    return der[start], begin, begin + length

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtensionOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from workflows.errors import CertificateError, Finding
 from workflows.x509.names import Findings, Subject, SubjectAltNames
@@ -246,10 +246,8 @@ def subject_of(name: x509.Name) -> Subject:
 def sans_of(extensions: x509.Extensions) -> SubjectAltNames:
     """Return the DNS names, IP addresses and e-mail addresses among *extensions*; other kinds are left out."""
     try:
-        found = extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return SubjectAltNames()
-    if not isinstance(found, x509.SubjectAlternativeName):
         return SubjectAltNames()
     return SubjectAltNames(
         dns=tuple(found.get_values_for_type(x509.DNSName)),

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.ca import DEFECTS, NOW, Delivery, intermediate, make_csr, name_of, pem
+from tests.ca import DEFECTS, NOW, Authority, Delivery, intermediate, make_csr, name_of, pem, root, rsa_key, with_sha1
 from workflows.x509.acceptance import check_signed
 from workflows.x509.names import Subject, SubjectAltNames
 from workflows.x509.request import read_request
@@ -60,6 +60,13 @@ EXPECTED = {
     "other_ca": [("chain", "ends in CN=Other Root CA, which is not a root that this fleet trusts")],
     "bad_signature": [("chain", "the certificate of that name here did not sign it")],
     "expired_intermediate": [("chain", "the issuer CN=Test Issuing CA expired on 2026-10-25")],
+    "issuer_not_yet_valid": [("chain", "the issuer CN=Test Issuing CA is not valid before 2026-11-02")],
+    "path_too_long": [("chain", "no chain to a trusted root holds at 2026-11-01 12:00 UTC")],
+    "without_tls_key_usage": [("usage", "neither digitalSignature nor keyEncipherment")],
+    "sha1_issuer": [
+        ("chain", "the issuer CN=Test Issuing CA is signed with SHA1"),
+        ("chain", "ends in CN=Test RSA Root CA, which is not a root"),
+    ],
 }
 
 
@@ -205,7 +212,17 @@ def test_subject_of_another_case_is_the_same(check, ca, csr):
 
 @pytest.mark.needs_openssl
 @pytest.mark.parametrize(
-    "defect", ["good", "expired", "missing_intermediate", "other_ca", "bad_signature", "expired_intermediate"]
+    "defect",
+    [
+        "good",
+        "expired",
+        "missing_intermediate",
+        "other_ca",
+        "bad_signature",
+        "expired_intermediate",
+        "path_too_long",
+        "issuer_not_yet_valid",
+    ],
 )
 def test_openssl_agrees_about_the_chain(defect, check, ca, csr, tmp_path):
     """An independent verifier gives the same verdict on what concerns the chain (faults.md section 6.1)."""
@@ -223,3 +240,26 @@ def test_certificate_with_a_damaged_extension_is_one_fault(check, ca, csr):
     """An empty extended key usage cannot be read; that is said, and nothing is raised."""
     faults = check(ca.deliver(csr, usages=())).faults
     assert [(fault.where, "the certificate is damaged" in fault.what) for fault in faults] == [("certificate", True)]
+
+
+def test_certificate_of_a_small_ca_is_accepted(check, ca, csr):
+    """No basic constraints, no key usage, no subject key identifier: a private CA may leave them out."""
+    assert check(ca.deliver(csr, bare=True)).faults == ()
+
+
+def test_root_that_signed_itself_with_sha1_is_accepted(check, ca, csr):
+    """A root is trusted for its key; many old ones are signed so."""
+    old = with_sha1(root("Old Root CA", key=rsa_key()).certificate, rsa_key())
+    issuing = intermediate(Authority(certificate=old, key=rsa_key()), "Test Issuing CA", key=ca.issuing.key)
+    delivery = Delivery(certificate=ca.sign(csr), pool=(issuing.certificate, old))
+    assert check(delivery, anchors=(old,)).faults == ()
+
+
+def test_unknown_signature_algorithm_is_named(check, ca, csr):
+    """Its identifier is shown, for nobody knows its name."""
+    issuing = intermediate(ca.root, "Test RSA Issuing CA", key=rsa_key())
+    good = replace(ca, issuing=issuing).sign(csr)
+    sha256, md2 = (bytes.fromhex(f"06092a864886f70d0101{last:02x}") for last in (11, 2))
+    odd = x509.load_der_x509_certificate(good.public_bytes(serialization.Encoding.DER).replace(sha256, md2))
+    faults = check(Delivery(certificate=odd, pool=(issuing.certificate,))).faults
+    assert "it is signed with an unknown algorithm (1.2.840.113549.1.1.2)" in [fault.what for fault in faults]

@@ -107,3 +107,11 @@ def test_several_requests_of_several_files_keep_their_sources():
     """Each says where it came from."""
     files = {f"{name}.csr": make_csr(f"{name}.example.com") for name in ("a", "b")}
     assert [found.source for found in read_pile(files).requests] == ["a.csr", "b.csr"]
+
+
+def test_pile_without_end_is_cut_and_told(ca, monkeypatch):
+    """A whole trust store is no delivery."""
+    monkeypatch.setattr("workflows.x509.pile.MOST_CERTIFICATES", 1)
+    pile = read_pile({"store.pem": pem(ca.issuers)})
+    assert [found.certificate for found in pile.certificates] == [ca.issuing.certificate]
+    assert [problem.where for problem in pile.problems] == ["pile"]

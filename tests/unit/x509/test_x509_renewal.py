@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes
 
 from tests.ca import NOW, SERVER
 from workflows.x509.names import Subject, SubjectAltNames
-from workflows.x509.renewal import CertificateView, allows, days_left, due, view
+from workflows.x509.renewal import CertificateView, allows, days_left, due, serial_number, view
 from workflows.x509.request import read_request
 
 DAY = dt.timedelta(days=1)
@@ -54,3 +54,10 @@ def test_certificate_is_due_within_the_time_given(after, expected, ca, csr):
 def test_absent_usage_allows_all(usages, expected, ca, csr):
     """RFC 5280 section 4.2.1.12."""
     assert allows(ca.sign(csr, usages=usages), "client") is expected
+
+
+@pytest.mark.parametrize("serial", [1, 127, 128, 2**158 + 5])
+def test_serial_number_is_read_from_the_der(serial, ca, csr):
+    """Our own reading agrees with the library's for every length."""
+    certificate = ca.sign(csr, serial=serial)
+    assert (serial_number(certificate), certificate.serial_number) == (serial, serial)
