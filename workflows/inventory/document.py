@@ -222,7 +222,7 @@ class Document:
             value.size += 1 if isinstance(child, _Scalar) else child.size
             value.depth = max(value.depth, 1 if isinstance(child, _Scalar) else child.depth + 1)
         if value.size > _VALUES_LIMIT:
-            raise self._stop(value.line, "the aliases unfold to too many values", "Write fewer aliases.")
+            raise self._stop(value.line, "there are too many values, aliases followed", "Write less, or fewer aliases.")
         if value.depth > _DEPTH_LIMIT:
             raise self._too_deep(value.line)
 
