@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from workers.vault import Vault
+from workflows.journal.vault import Vault
 from workflows.errors import SettingsError, VaultError
 
 
