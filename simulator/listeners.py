@@ -86,16 +86,19 @@ class _Silent(asyncio.Protocol):
     """Takes whatever comes over TLS and says nothing; a web server would answer an HTTP request, so this one does."""
 
     def __init__(self, ended: Callable[[], None]) -> None:
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
+        self._received = b""
         self._ended = ended
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to answer."""
+    def connect(self, transport: asyncio.Transport | None) -> None:
+        """Say where to answer: `start_tls` does not call `connection_made`, and data may come before it returns."""
         self._transport = transport
+        self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         """Answer an HTTP request with an empty page and close."""
-        if data.startswith((b"GET ", b"HEAD ")) and isinstance(self._transport, asyncio.Transport):
+        self._received = (self._received + data)[:1024]
+        if self._transport is not None and self._received.startswith((b"GET ", b"HEAD ")):
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self._transport.close()
 
@@ -163,9 +166,11 @@ class Listeners:
         ended = partial(self.connections.discard, transport)
         try:
             context = _context(endpoint.running, endpoint.kind.client_certificate)
-            await loop.start_tls(
-                transport, _Silent(ended), context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_S
+            protocol = _Silent(ended)
+            secured = await loop.start_tls(
+                transport, protocol, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_S
             )
+            protocol.connect(secured)
         except (OSError, TimeoutError) as problem:  # ssl.SSLError is an OSError
             self.probed(name, f"refused: {type(problem).__name__}")
             transport.abort()
