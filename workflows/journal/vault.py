@@ -16,8 +16,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from workers.credentials import check_private
 from workflows.errors import SettingsError, VaultError
+from workflows.private_file import check_private
 
 _MAGIC = b"certbridge-vault-1\n"
 _NONCE_BYTES = 12
