@@ -38,8 +38,8 @@ __all__ = ["Circuit", "Connections", "MemoryCircuit", "MemoryPins", "Pins", "Tim
 class Pins(Protocol):
     """Where host keys are pinned (the journal); may block, it is asked from a thread."""
 
-    def host_key(self, node: str) -> str | None:
-        """Return the pinned key of *node*, "ssh-ed25519 AAAA…", or None."""
+    def host_key(self, address: str, port: int) -> str | None:
+        """Return the key pinned for *address*:*port*, "ssh-ed25519 AAAA…", or None."""
 
 
 class Circuit(Protocol):
@@ -49,18 +49,18 @@ class Circuit(Protocol):
         """Note that *node* refused *credential*; it rests from now on."""
 
     def resting(self, credential: str) -> str | None:
-        """Return the node that refused *credential*, None when it does not rest."""
+        """Return why *credential* rests ("cms1 refused it"), None when it does not rest."""
 
 
 @dataclass(slots=True)
 class MemoryPins:
     """Pins of one process (tests, bench)."""
 
-    keys: dict[str, str] = field(default_factory=dict)
+    keys: dict[tuple[str, int], str] = field(default_factory=dict)
 
-    def host_key(self, node: str) -> str | None:
-        """Return the pinned key of *node*."""
-        return self.keys.get(node)
+    def host_key(self, address: str, port: int) -> str | None:
+        """Return the key pinned for *address*:*port*."""
+        return self.keys.get((address, port))
 
 
 @dataclass(slots=True)
@@ -71,10 +71,10 @@ class MemoryCircuit:
 
     def refused(self, credential: str, node: str) -> None:
         """Note that *node* refused *credential*."""
-        self.rests.setdefault(credential, node)
+        self.rests.setdefault(credential, f"{node} refused it")
 
     def resting(self, credential: str) -> str | None:
-        """Return the node that refused *credential*."""
+        """Return why *credential* rests."""
         return self.rests.get(credential)
 
 
@@ -242,17 +242,17 @@ class Connections:
         await asyncio.to_thread(self._circuit.refused, node.credential, node.name)
 
     def _look_up(self, node: NodeAddress) -> tuple[str, Credential]:
-        pin = self._pins.host_key(node.name)
+        pin = self._pins.host_key(node.address, node.port)
         if pin is None:
             raise HostKeyUnknown(node=node.name, remedy=f"Compare and store it with `certbridge trust {node.name}`.")
         self._check_resting(node, node.credential)
         return pin, self._credentials.resolve(node.credential)
 
     def _check_resting(self, node: NodeAddress, credential: str) -> None:
-        refuser = self._circuit.resting(credential)
-        if refuser is not None:
+        why = self._circuit.resting(credential)
+        if why is not None:
             raise CredentialResting(
-                f"credential {credential!r} rests, because {refuser} refused it; nothing was sent",
+                f"credential {credential!r} rests ({why}); it was not tried",
                 node=node.name,
                 credential=credential,
                 remedy=f"Correct the credential, then `certbridge doctor --credential {credential}` wakes it.",
