@@ -63,6 +63,11 @@ def _unexpected(what: str, text: str) -> NoReturn:
     )
 
 
+def _refuse_failure(text: str) -> None:
+    if re.search(r"(?m)^\s*FAILURE\b", text):
+        _unexpected("The server refused to say", text)
+
+
 # ── verdicts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -440,6 +445,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
     Source: mmp-reference 5 (no sample: the first number with a dot is taken). Raises: UnexpectedReply: there is none.
     """
+    _refuse_failure(text)
     found = re.search(r"(?<![\w.])(\d{1,4}(?:\.\d{1,6}){1,5})(?![\w])", text, re.ASCII)
     if found is None:
         _unexpected("This is no release number", text)
@@ -460,6 +466,7 @@ def parse_date(text: str) -> datetime:
     No sample is known: ISO and `date`-like forms are read; of several times the one marked UTC wins, and a time
     without mark is taken as UTC, the server's system time. Raises: UnexpectedReply: no time.
     """
+    _refuse_failure(text)
     found: list[tuple[bool, datetime]] = []
     for line in text.splitlines():
         marked = re.search(r"\b(UTC|GMT)\b", line) is not None

@@ -15,10 +15,12 @@ from workflows.mmp.replies import (
     Verdict,
     mask,
     parse_database_status,
+    parse_date,
     parse_inspection,
     parse_pki_answer,
     parse_pki_list,
     parse_status,
+    parse_version,
 )
 
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----"
@@ -153,6 +155,13 @@ def test_an_unreadable_date_is_none():
     text = mmp_transcripts.load("pki-inspect/certificate").reply.replace("Nov  5 10:00:00 2027 GMT", "tomorrow")
 
     assert parse_inspection(text).not_valid_after is None
+
+
+@pytest.mark.parametrize("parse", [parse_version, parse_date])
+def test_a_number_within_a_failure_is_no_answer(parse):
+    """The text of an error may hold numbers and times of its own."""
+    with pytest.raises(UnexpectedReply, match="refused"):
+        parse("FAILURE: error 4.2 at 2026-11-23 10:00:00 UTC")
 
 
 def test_a_failure_is_no_list_of_files():

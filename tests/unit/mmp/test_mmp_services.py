@@ -61,7 +61,7 @@ def test_a_service_the_release_lacks_is_named_with_the_release():
     assert "webbridge3.https" in caught.value.remedy()
     with pytest.raises(InputError, match="'smtp'"):
         service("smtp", NEW)
-    with pytest.raises(InputError, match="3.3 and later"):
+    with pytest.raises(InputError, match=r"3\.3 and later"):
         service("scheduler.c2w", OLD)
 
 
@@ -117,7 +117,7 @@ def test_a_full_chain_service_has_no_place_for_a_bundle():
 
 
 def test_services_of_one_process_are_interrupted_once():
-    """https and c2w of a web bridge go together."""
+    """Both halves of a web bridge go together."""
     https, c2w = service("webbridge3.https", NEW), service("webbridge3.c2w", NEW)
     lines = (https.certs_line("n.key", "n.crt"), c2w.certs_line("m.key", "m.crt"))
 
@@ -321,7 +321,7 @@ def test_trust_stores_belong_to_their_release_and_process():
     ],
 )
 def test_trust_files_are_read_from_status_samples(name, sample, file):
-    """ "none" is no file."""
+    """The word none is no file."""
     store = next(store for store in TRUST_STORES if store.name == name)
 
     assert store.current(status(sample)) == file
