@@ -263,3 +263,9 @@ def test_unknown_signature_algorithm_is_named(check, ca, csr):
     odd = x509.load_der_x509_certificate(good.public_bytes(serialization.Encoding.DER).replace(sha256, md2))
     faults = check(Delivery(certificate=odd, pool=(issuing.certificate,))).faults
     assert "it is signed with an unknown algorithm (1.2.840.113549.1.1.2)" in [fault.what for fault in faults]
+
+
+@pytest.mark.parametrize(("left", "count"), [(30 * DAY, 0), (30 * DAY - dt.timedelta(seconds=1), 1)])
+def test_minimum_of_days_is_enough_to_the_second(left, count, check, ca, csr):
+    """Exactly the minimum is accepted."""
+    assert len(check(ca.deliver(csr, not_after=NOW + left)).faults) == count

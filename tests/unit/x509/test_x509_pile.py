@@ -115,3 +115,9 @@ def test_pile_without_end_is_cut_and_told(ca, monkeypatch):
     pile = read_pile({"store.pem": pem(ca.issuers)})
     assert [found.certificate for found in pile.certificates] == [ca.issuing.certificate]
     assert [problem.where for problem in pile.problems] == ["pile"]
+
+
+def test_certificate_with_a_damaged_extension_is_a_problem_at_once(ca, csr):
+    """An empty extended key usage parses outside and not inside; nobody later stumbles over it."""
+    pile = read_pile({"f": pem([ca.sign(csr, usages=())])})
+    assert (pile.certificates, [problem.where for problem in pile.problems]) == ((), ["f"])
