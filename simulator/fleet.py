@@ -535,3 +535,5 @@ async def _finish_tasks() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(5):  # an aborted transport closes its socket a few turns of the loop later
+        await asyncio.sleep(0)

@@ -6,9 +6,11 @@ thousand ports cost little more than their sockets. On the XMPP port TLS begins 
 
 import asyncio
 import re
+import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -114,23 +116,24 @@ class Listeners:
     appliance: Appliance
     probed: Callable[[str, str], None]
     connections: set[asyncio.Transport] = field(default_factory=set)
-    _servers: dict[str, tuple[int, asyncio.Server]] = field(default_factory=dict)
+    _ports: dict[str, tuple[int, socket.socket]] = field(default_factory=dict)
+    _accepted: set[socket.socket] = field(default_factory=set)  # not yet in the hands of a protocol
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def reconcile(self, *, away: bool = False) -> None:
+    def reconcile(self, *, away: bool = False) -> None:
         """Open and close ports so that they agree with what is running; *away* closes all."""
         wanted = {} if away else self._wanted()
         if away:
-            for transport in tuple(self.connections):
-                transport.abort()
-        for name, (port, server) in tuple(self._servers.items()):
+            self._abort_all()
+        for name, (port, listening) in tuple(self._ports.items()):
             if wanted.get(name) != port:
-                del self._servers[name]
-                server.close()
+                del self._ports[name]
+                asyncio.get_running_loop().remove_reader(listening)
+                listening.close()
         for name, port in wanted.items():
-            if name not in self._servers:
+            if name not in self._ports:
                 try:
-                    self._servers[name] = (port, await self._open(name, port))
+                    self._ports[name] = (port, self._open(name, port))
                 except OSError:  # somebody else has the port: the service has none then, as on a real machine
                     self.probed(name, "port-taken")
 
@@ -145,10 +148,31 @@ class Listeners:
             and faults.first(FaultKind.UNREACHABLE, node, endpoint.kind.name) is None
         }
 
-    async def _open(self, name: str, port: int) -> asyncio.Server:
-        endpoint = self.appliance.endpoint(name)
+    def _open(self, name: str, port: int) -> socket.socket:
+        """Listen on a port. Not by `create_server`: that leaks a client which comes while the port is being closed."""
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self.appliance.address, port))
+            listening.listen(100)
+            listening.setblocking(False)
+        except OSError:
+            listening.close()
+            raise
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening, self.appliance.endpoint(name))
+        return listening
+
+    def _accept(self, listening: socket.socket, endpoint: Endpoint) -> None:
+        with suppress(OSError):
+            client, _ = listening.accept()
+            client.setblocking(False)
+            self._accepted.add(client)
+            self.spawn(self._greet(client, endpoint))
+
+    async def _greet(self, client: socket.socket, endpoint: Endpoint) -> None:
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: _Plain(self, endpoint), self.appliance.address, port)
+        await loop.connect_accepted_socket(lambda: _Plain(self, endpoint), client)
+        self._accepted.discard(client)
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run *work* beside everything else."""
@@ -178,9 +202,16 @@ class Listeners:
         else:
             self.probed(name, "ok")
 
+    def _abort_all(self) -> None:
+        for transport in tuple(self.connections):
+            transport.abort()
+
     async def close(self) -> None:
         """Close all ports and connections."""
-        await self.reconcile(away=True)
+        self.reconcile(away=True)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._abort_all()
+        for client in self._accepted:
+            client.close()

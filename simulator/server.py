@@ -116,7 +116,7 @@ class Node:
     async def open(self) -> None:
         """Open the SSH port. Raises: OSError: the address is taken."""
         await self._listen_ssh()
-        await self.listeners.reconcile()
+        self.listeners.reconcile()
 
     async def reconcile(self) -> None:
         """Make ports and host key agree with services and faults."""
@@ -131,7 +131,7 @@ class Node:
                     self._cut_all()
             if self._acceptor is None and not (self._away or unreachable):
                 await self._listen_ssh()
-            await self.listeners.reconcile(away=self._away)
+            self.listeners.reconcile(away=self._away)
 
     def _wanted_key(self) -> asyncssh.SSHKey:
         changed = self.appliance.faults.first(FaultKind.HOST_KEY_CHANGE, self.appliance.name, "")
