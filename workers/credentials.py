@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import asyncssh
 import yaml
 
 from workflows.errors import CredentialMissing, SettingsError
+from workflows.private_file import check_private
 
 _MASKED = "********"
 _KEYRING_SERVICE = "certbridge"
@@ -187,15 +187,6 @@ def _read_key(path: Path, name: str, passphrase: Secret | None) -> asyncssh.SSHK
         raise SettingsError(
             f"{path}: {why}", remedy=f"Mend `private_key` and `passphrase` of credential {name!r}."
         ) from None
-
-
-def check_private(path: Path, status: os.stat_result) -> None:
-    """Raise SettingsError unless *path* belongs to this account and nobody else may read or write it."""
-    if status.st_uid != os.geteuid():
-        raise SettingsError(f"{path} belongs to another account", remedy=f"chown it to this account: {path}")
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        mode = f"{stat.S_IMODE(status.st_mode):04o}"
-        raise SettingsError(f"{path} can be read by others (mode {mode})", remedy=f"chmod 0600 {path}")
 
 
 def ask_keyring(name: str) -> str | None:

@@ -26,7 +26,7 @@ SHORT_RETRY: dict[str, float] = {"max_retries": 3, "interval_start": 0.1, "inter
 _LONG_RETRY: dict[str, float] = {"max_retries": 120, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
 
 
-class Channel(kombu.transport.redis.Channel):  # type: ignore[misc]
+class Channel(kombu.transport.redis.Channel):
     """kombu 5.7.0 closes a channel twice when Redis goes away, and the second time kills the worker.
 
     Reading the outstanding BRPOP first lets the first close run to its end (engine-notes 2.11b). Remove this when a

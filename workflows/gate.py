@@ -6,12 +6,11 @@ plan and the CSRs, *go* to the plan and the certificates. One decision per gate 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
+from workflows.canonical import digest_of_json
 from workflows.errors import DigestChanged, FourEyes, GateError
-from workflows.plan import canonical
 
 SIGN = "sign"
 GO = "go"
@@ -22,9 +21,7 @@ def digest_of(gate: str, plan_digest: str, lane: str, papers: Mapping[str, str])
 
     *papers* maps wish ids to the SHA-256 of what lies before the approver: the CSR at *sign*, the certificate at *go*.
     """
-    return hashlib.sha256(
-        canonical({"gate": gate, "plan": plan_digest, "lane": lane, "papers": dict(papers)})
-    ).hexdigest()
+    return digest_of_json({"gate": gate, "plan": plan_digest, "lane": lane, "papers": dict(papers)})
 
 
 def check_decision(

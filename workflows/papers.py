@@ -1,8 +1,9 @@
 """The papers of a lane: CSRs out, signed certificates in, each certificate found by its public key and checked.
 
 `deliver` takes any pile of files, in any format and order, names every problem at once, and writes nothing until all
-that came is right. What is still missing is told, not an error: more files may come. When the last one is in, the control
-worker passes the sign gate and the lane goes on. Blobs hold public material only; private keys never come here (a pile with one is refused).
+that came is right. What is still missing is told, not an error: more files may come. When the last one is in, the
+control worker passes the sign gate and the lane goes on. Blobs hold public material only; private keys never come here
+(a pile with one is refused).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -31,7 +33,7 @@ from workflows.x509.request import RequestView, read_request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What came of a delivery: wish ids taken, those still missing, warnings, and lanes that have all they need."""
+    """What came of it: wish ids taken, those still missing, warnings, and the lanes that have all they need."""
 
     taken: tuple[str, ...]
     missing: tuple[str, ...]
@@ -39,9 +41,10 @@ class Delivery:
     complete: tuple[str, ...]
 
 
-def wishes_of(plan: Plan, lane: str) -> tuple[str, ...]:
-    """Return the wish ids of *lane*, in the order of its request steps."""
-    return tuple(step.params["wish"] for step in plan.lane(lane).steps() if step.action == "request")
+def wishes_of(plan: Plan, lane: str, state: LaneState) -> tuple[str, ...]:
+    """Return the wish ids of *lane* that go on, in the order of its request steps; those of a failed server are out."""
+    steps = [step for step in plan.lane(lane).steps() if step.action == "request"]
+    return tuple(step.params["wish"] for step in steps if step.id not in state.excused)
 
 
 def requests_of(journal: Journal, run: str, plan: Plan, lane: str) -> dict[str, RequestView]:
@@ -52,9 +55,7 @@ def requests_of(journal: Journal, run: str, plan: Plan, lane: str) -> dict[str, 
     for step in plan.lane(lane).steps():
         digest = done[step.id].data.get("csr") if step.action == "request" and step.id in done else None
         if digest:
-            found[step.params["wish"]] = read_request(
-                journal.read(lambda connection, d=digest: stock.get_blob(connection, d))
-            )
+            found[step.params["wish"]] = read_request(journal.read(partial(stock.get_blob, sha256=digest)))
     return found
 
 
@@ -135,7 +136,7 @@ def _take(
     missing: dict[str, tuple[str, ...]] = {}
     for name in waiting:
         have = set(before.lanes[name].certificates) | {wish for wish, lane in lane_of.items() if lane == name}
-        missing[name] = tuple(wish for wish in wishes_of(plan, name) if wish not in have)
+        missing[name] = tuple(wish for wish in wishes_of(plan, name, before.lanes[name]) if wish not in have)
 
     def write(tx: Transaction) -> None:
         for name in waiting:
@@ -209,5 +210,5 @@ def _known_issuers(journal: Journal, lanes: Any) -> list[x509.Certificate]:
     return [
         certificate
         for digest in sorted(digests)
-        for certificate in split(journal.read(lambda connection, d=digest: stock.get_blob(connection, d)))[1:]
+        for certificate in split(journal.read(partial(stock.get_blob, sha256=digest)))[1:]
     ]

@@ -13,8 +13,6 @@ becomes Celery signatures in `canvas`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -22,6 +20,8 @@ from enum import Enum
 from typing import Any, Self
 
 import cattrs.preconf.json
+
+from workflows.canonical import digest_of_json
 
 
 class LineKind(Enum):
@@ -206,16 +206,6 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the plan that *data* (made by `to_json`) holds."""
         return _CONVERTER.structure(data, cls)
-
-
-def canonical(value: Any) -> bytes:
-    """Return *value* as JSON bytes with sorted keys and no spaces, so that equal values have equal digests."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def digest_of_json(value: Any) -> str:
-    """Return the SHA-256 (hex) of the canonical JSON of *value*."""
-    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def walk(part: Part) -> Iterator[Step | Barrier | Gate]:

@@ -17,7 +17,7 @@ from workflows.errors import CommandRejected, Drifted, NodeError
 from workflows.facts import PortState
 from workflows.mmp.services import Probe
 from workflows.plan import Line, LineKind, Step
-from workflows.x509.bundle import trust_with, trust_without
+from workflows.x509.bundle import split, trust_with, trust_without
 from workflows.x509.renewal import fingerprint
 
 MOST_RESTARTS = 2
@@ -115,8 +115,8 @@ async def _rename_back(context: StepContext, session: NodeSession, step: Step, o
 async def _run_lines(context: StepContext, session: NodeSession, now: Mapping[str, Any]) -> None:
     """Send the commands of this step that are still needed, by what the status says *now* and what was sent before.
 
-    A process is *fresh* when it was started after its files were set: its ports show it, or the outcome of the line that
-    starts it does. Set and fresh means done; set and not fresh means start it; else everything.
+    A process is *fresh* when it was started after its files were set: its ports show it, or the outcome of the line
+    that starts it does. Set and fresh means done; set and not fresh means start it; else everything.
     """
     commands = [(number, line) for number, line in enumerate(context.step.lines) if line.kind is LineKind.COMMAND]
     start = next((one for one in commands if one[1].content.split(":")[0] in {"enable", "restart"}), None)
@@ -159,7 +159,7 @@ async def _restart(context: StepContext, session: NodeSession, line: Line, numbe
 
 
 async def _in_effect(context: StepContext) -> bool:
-    """Return whether every port of this process that can be seen serves its new leaf already; False when none is seen."""
+    """Return whether every port of this process that can be seen serves its new leaf; False when none is seen."""
     wishes: Mapping[str, str] = context.step.params.get("wishes", {})
     seen = False
     for port in context.ports_of(context.step.node):
@@ -180,7 +180,7 @@ async def _upload_stores(context: StepContext, session: NodeSession) -> None:
         leaves = [(await context.certificate(wish))[0] for wish in one["adds"]]
         data = trust_with(base, leaves)
         if one["removes"]:
-            data = trust_without(data, [leaf for leaf in context.split(base) if fingerprint(leaf) in one["removes"]])
+            data = trust_without(data, [leaf for leaf in split(base) if fingerprint(leaf) in one["removes"]])
         await context.upload(session, line, data)
 
 

@@ -101,7 +101,8 @@ def _service_fact(entry: Service, now: ServiceSettings) -> ServiceFact:
 
 async def read_files(session: NodeSession) -> tuple[FileFact, ...]:
     """Return every file on the server by name; certificates and requests are fetched and read, nothing else is."""
-    listed = set(await session.ask(PkiList()))
+    names: tuple[str, ...] = await session.ask(PkiList())
+    listed = set(names)
     found: list[FileFact] = []
     for entry in sorted(await session.listing(), key=lambda one: one.name):
         if entry.name.endswith(_CERTIFICATE_ENDINGS) and (entry.name in listed or entry.name.startswith("certbridge")):

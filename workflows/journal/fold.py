@@ -14,7 +14,7 @@ from typing import Any, Literal
 from workflows.journal.events import Event, Kind
 
 LaneStatus = Literal["ready", "running", "waiting", "stopped", "paused", "cancelled", "done"]
-StepStatus = Literal["running", "done", "failed", "waiting", "parked"]
+StepStatus = Literal["running", "done", "failed", "waiting", "parked", "undone"]
 GateStatus = Literal["open", "approved", "rejected", "passed"]
 Outcome = Literal["open", "done", "failed", "cancelled"]
 
@@ -108,6 +108,9 @@ def fold(events: Iterable[Event], onto: RunState | None = None) -> RunState:
             if event.kind in _STEPS:
                 before = steps.get(event.step) or StepState(id=event.step)
                 steps[event.step] = _STEPS[event.kind](before, event)
+            if event.kind is Kind.PUT_BACK:
+                for step in event.data.get("steps", ()):
+                    steps[step] = replace(steps.get(step) or StepState(id=step), status="undone", lines=())
             if event.kind in _GATES:
                 at_gate = gates.get(event.step) or GateState(id=event.step)
                 gates[event.step] = _GATES[event.kind](at_gate, event)

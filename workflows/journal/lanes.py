@@ -122,6 +122,15 @@ def resume_lane(tx: Transaction, run: str, lane: str, by: str) -> bool:
     return True
 
 
+def reopen_steps(tx: Transaction, run: str, lane: str, steps: Sequence[str]) -> None:
+    """Let steps that were done be claimed anew, because their node was put back (the `put_back` event names them)."""
+    tx.connection.execute(
+        sa.update(_CLAIM)
+        .where(_CLAIM.c.run == run, _CLAIM.c.lane == lane, _CLAIM.c.step.in_(steps), _CLAIM.c.state == "done")
+        .values(state="open", attempt=0, intended=False)
+    )
+
+
 def raise_generation(tx: Transaction, run: str, lane: str, why: str) -> int | None:
     """Return the lane's next generation, for which a new canvas is to be compiled; the event says *why*.
 

@@ -233,6 +233,13 @@ class Journal:
         query = sa.select(table).where(table.c.run == run, table.c.n > after).order_by(table.c.n)
         return self.read(lambda connection: [_event(row) for row in connection.execute(query)])
 
+    def step_events(self, run: str, step: str, node: str) -> list[Event]:
+        """Return the events of one step, and those that put its node back, in order."""
+        table = tables.event
+        mine = sa.or_(table.c.step == step, sa.and_(table.c.kind == Kind.PUT_BACK.value, table.c.node == node))
+        query = sa.select(table).where(table.c.run == run, mine).order_by(table.c.n)
+        return self.read(lambda connection: [_event(row) for row in connection.execute(query)])
+
     def state(self, run: str) -> RunState:
         """Return the state of *run*, folded from its events. Raises: JournalError: no such run."""
         known = self._states.get(run)

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from workflows.canonical import digest_of_json
 from workflows.errors import PlanError
 from workflows.facts import DatabaseState, NodeFacts
 from workflows.gate import GO, SIGN
 from workflows.inventory import Cluster, ResolvedFleet
-from workflows.plan import Barrier, Gate, Lane, Par, Part, Plan, Seq, Step, digest_of_json
+from workflows.plan import Barrier, Gate, Lane, Par, Part, Plan, Seq, Step
 from workflows.procedures import node_steps, trust
 from workflows.procedures.names import next_number
 from workflows.procedures.node_steps import Paper

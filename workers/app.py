@@ -1,0 +1,141 @@
+"""The Celery application of a worker process, and what is set up and torn down with it.
+
+`celery -A workers.app worker -Q fleet` is started by `certbridge up` or `certbridge worker`. Each process has one
+journal writer, one event loop with its connections, and a heartbeat row that tells the CLI that somebody is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+
+from workers import control
+from workers.connections import Connections
+from workers.context import Work
+from workers.credentials import Credentials
+from workers.keeping import JournalCircuit, JournalPins
+from workers.login import Timings
+from workers.loop import LoopThread
+from workers.redaction import Redactor
+from workers.transcript import Transcripts
+from workflows.broker import broker_url, make_app
+from workflows.journal import stock
+from workflows.journal.store import Journal
+from workflows.journal.vault import Vault
+from workflows.settings import Settings, prepare_state
+
+HEARTBEAT_S = 5.0
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> Celery:
+    """Return the application with its tasks and the clock of beat; nothing is connected yet."""
+    from workers import tasks
+
+    app = make_app(broker_url(settings))
+    tasks.register(app)
+    app.conf.beat_schedule = {
+        "reconcile": {
+            "task": control.RECONCILE,
+            "schedule": max(0.5, settings.reconcile_s / 6),
+            "options": {"queue": "control", "expires": max(1.0, settings.reconcile_s)},
+        }
+    }
+    app.conf.beat_schedule_filename = str(settings.state / "beat-schedule")
+    return app
+
+
+class Running:
+    """What this worker process has open; empty in a process that only sends."""
+
+    work: Work | None = None
+    stopping = threading.Event()
+    threads: tuple[threading.Thread, ...] = ()
+
+
+def work() -> Work:
+    """Return this process's `Work`. Raises: RuntimeError outside a worker."""
+    if Running.work is None:
+        raise RuntimeError("this process is not a worker")
+    return Running.work
+
+
+def open_work(settings: Settings) -> Work:
+    """Return journal, loop, connections and vault of this process, opened."""
+    prepare_state(settings)
+    redactor = Redactor()
+    logging.getLogger().addFilter(redactor)
+    journal = Journal.open(settings.database_url)
+    loop = LoopThread()
+    loop.start()
+    credentials = Credentials(settings.state / "credentials.yaml", learn=redactor.register)
+    connections = Connections(
+        credentials,
+        JournalPins(journal),
+        Transcripts(settings.transcripts_dir, redactor),
+        JournalCircuit(journal),
+        Timings(idle_s=settings.idle_s),
+    )
+    return Work(
+        settings=settings,
+        journal=journal,
+        loop=loop,
+        connections=connections,
+        vault=Vault(settings.vault_dir),
+        credentials=credentials,
+        holder=f"{socket.gethostname()}:{os.getpid()}",
+    )
+
+
+def close_work(open_now: Work) -> None:
+    """Close everything `open_work` opened."""
+    open_now.loop.call(open_now.connections.close())
+    open_now.loop.stop()
+    open_now.journal.close()
+
+
+def _heartbeat(open_now: Work, name: str, queues: tuple[str, ...]) -> None:
+    info = {"pid": os.getpid(), "host": socket.gethostname()}
+    while True:
+        try:
+            open_now.journal.write(lambda tx: stock.beat(tx, name, queues, info))
+        except Exception as error:  # noqa: BLE001 - a heartbeat that fails must be tried again, whatever it was
+            log.warning("heartbeat_failed", error=type(error).__name__)
+        if Running.stopping.wait(HEARTBEAT_S):
+            return
+
+
+@signals.worker_ready.connect
+def _start(sender: Any, **_: Any) -> None:
+    open_now = open_work(settings)
+    queues = tuple(sender.app.amqp.queues.consume_from)
+    threads = [threading.Thread(target=_heartbeat, args=(open_now, sender.hostname, queues), daemon=True)]
+    if "control" in queues:
+        threads.append(
+            threading.Thread(target=control.watch_outbox, args=(open_now, sender.app, Running.stopping), daemon=True)
+        )
+    Running.work = open_now
+    Running.threads = tuple(threads)
+    for thread in threads:
+        thread.start()
+
+
+@signals.worker_shutdown.connect
+def _stop(**_: Any) -> None:
+    Running.stopping.set()
+    open_now, Running.work = Running.work, None
+    for thread in Running.threads:
+        thread.join(timeout=10)
+    if open_now is not None:
+        close_work(open_now)
+
+
+settings = Settings.load()
+app = create_app(settings)

@@ -1,0 +1,252 @@
+"""One attempt at one step: claim, lease kept alive, the step itself with safe retries, what came of it journaled.
+
+Only what is known to be safe is retried by itself (house-style, errors): a step observes before it acts, so after a cut
+it simply runs again, three times at most. What then still fails is written as failed, with the remedy. When a step of
+stage 700 or 800 fails, the node is put back first (`rollback`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Literal
+
+import stamina
+import structlog
+
+from workers import control, rollback, steps
+from workers.context import StepContext, Work
+from workflows.actions import READING_KINDS
+from workflows.canvas import ends_canvas, header_of
+from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError, Stopped
+from workflows.journal import claims, outbox
+from workflows.journal.claims import Claim, Drop
+from workflows.journal.events import Kind
+from workflows.journal.fold import LaneState, done_ids
+from workflows.journal.lanes import stop_lane
+from workflows.journal.store import Transaction
+from workflows.plan import Lane, Plan, Step, predecessors
+
+log = structlog.get_logger()
+
+TRIES = 3
+# The chord's body is the fast way past a barrier; the outbox row is the sure one, and leaves it this much time.
+BARRIER_GRACE_S = 2.0
+
+
+class Outcome(Enum):
+    """What an attempt came to; anything but DONE ends the chain."""
+
+    DONE = "done"
+    FAILED = "failed"
+    DROPPED = "dropped"
+    LOST = "lost"
+
+
+class Attempt:
+    """One message's try at one step."""
+
+    def __init__(self, work: Work, *, run: str, lane: str, step: str, generation: int) -> None:
+        self._work = work
+        self._run = run
+        self._generation = generation
+        self._plan, self._fleet = work.plan(run)
+        self._lane: Lane = self._plan.lane(lane)
+        part = self._lane.part(step)
+        if not isinstance(part, Step):
+            raise JournalError(f"{step} is not a step")
+        self._step: Step = part
+
+    def carry_out(self) -> Outcome:
+        """Do the step, if it is ours to do, and journal what came of it."""
+        journal = self._work.journal
+        state = journal.state(self._run).lanes[self._lane.name]
+        if self._step.node and self._step.node in control.nodes_out(self._lane, state):
+            return Outcome.DONE  # left out: its node failed within the fail limit, and the others go on
+        left_out = control.done_with_excused(self._lane, state) - done_ids(state)
+        claimed = journal.write(functools.partial(self._claim, left_out=left_out))
+        if isinstance(claimed, Drop):
+            log.info("step_dropped", run=self._run, step=self._step.id, reason=claimed.reason.value)
+            return Outcome.DROPPED
+        try:
+            return self._work.loop.call(self._carry_out(claimed))
+        except LeaseLost:
+            log.warning("lease_lost", run=self._run, step=self._step.id)
+            return Outcome.LOST
+
+    def _claim(self, tx: Transaction, *, left_out: frozenset[str]) -> Claim | Drop:
+        return claims.claim(
+            tx,
+            run=self._run,
+            lane=self._lane.name,
+            step=self._step.id,
+            node=self._step.node,
+            generation=self._generation,
+            holder=self._work.holder,
+            predecessors=predecessors(self._lane, self._step.id) - left_out,
+            resources=resources(self._plan, self._run, self._step),
+            lease_s=self._work.settings.lease_s,
+        )
+
+    async def _carry_out(self, claim: Claim) -> Outcome:
+        context = await self._context(claim)
+        renewing = asyncio.create_task(self._renew(claim))
+        working = asyncio.create_task(self._work_on(context))
+        try:
+            await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                # The lease is gone: another worker may be on the node, so nothing more is sent from here.
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+                raise LeaseLost(node=self._step.node, step=self._step.id)
+            return await working
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _renew(self, claim: Claim) -> None:
+        """Keep the lease alive; returns when it is lost."""
+        lived_s = 0.0
+        while lived_s < self._work.settings.lease_s:
+            await asyncio.sleep(self._work.settings.renew_s)
+            lived_s += self._work.settings.renew_s
+            try:
+                renewed = asyncio.wrap_future(
+                    self._work.journal.submit(
+                        functools.partial(claims.renew, claim=claim, lease_s=self._work.settings.lease_s)
+                    )
+                )
+                if not await renewed:
+                    return
+                lived_s = 0.0
+            except JournalError as error:
+                log.warning("renewal_failed", step=self._step.id, error=str(error))
+
+    async def _work_on(self, context: StepContext) -> Outcome:
+        try:
+            data = await _with_retries(context)
+        except (LeaseLost, asyncio.CancelledError):
+            raise
+        except Stopped as error:
+            await context.write(
+                functools.partial(claims.finish, claim=context.claim, status="retry", error=_error(error))
+            )
+            return Outcome.FAILED
+        except CertbridgeError as error:
+            return await self._failed(context, error)
+        except Exception as error:
+            log.exception("step_crashed", run=self._run, step=self._step.id)
+            return await self._failed(
+                context,
+                CertbridgeError(
+                    f"An error of our own: {type(error).__name__}.", remedy="See the worker's log; please report it."
+                ),
+            )
+        await context.write(functools.partial(self._finish, claim=context.claim, status="done", data=data, error=None))
+        await asyncio.to_thread(control.finish_when_complete, self._work, self._run, self._lane.name)
+        return Outcome.DONE
+
+    async def _failed(self, context: StepContext, error: CertbridgeError) -> Outcome:
+        log.warning("step_failed", run=self._run, step=self._step.id, code=error.code, error=str(error))
+        after: Mapping[str, Any] = {}
+        if self._step.stage in rollback.STAGES:
+            after = await rollback.put_back_node(context)
+        data = {**error.data.get("result", {}), **after}
+        await context.write(
+            functools.partial(self._finish, claim=context.claim, status="failed", data=data, error=_error(error))
+        )
+        return Outcome.FAILED
+
+    def _finish(
+        self,
+        tx: Transaction,
+        *,
+        claim: Claim,
+        status: Literal["done", "failed"],
+        data: Mapping[str, Any],
+        error: Mapping[str, str] | None,
+    ) -> None:
+        """Journal how it ended; in the same commit, whatever must follow is written down."""
+        claims.finish(
+            tx,
+            claim,
+            status=status,
+            data=data,
+            error=error,
+            advance=status == "done" and ends_canvas(self._lane, self._step.id),
+        )
+        header = header_of(self._lane, self._step.id)
+        if header is not None:
+            members, barrier = header
+            if control.all_over(tx, self._run, self._lane.name, [step.id for step in members]):
+                outbox.add(
+                    tx, outbox.ADVANCE, self._run, self._lane.name, {"barrier": barrier.id}, after_s=BARRIER_GRACE_S
+                )
+        elif status == "failed":
+            why = f"{self._step.title or self._step.id}: {(error or {}).get('text', '')}"
+            stop_lane(tx, self._run, self._lane.name, why, data={"step": self._step.id})
+
+    async def _context(self, claim: Claim) -> StepContext:
+        state = await asyncio.to_thread(self._work.journal.state, self._run)
+        lane: LaneState = state.lanes[self._lane.name]
+        sent, outcomes = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
+        return StepContext(
+            work=self._work,
+            run=self._run,
+            plan=self._plan,
+            fleet=self._fleet,
+            lane=self._lane,
+            step=self._step,
+            claim=claim,
+            state=lane,
+            sent=sent,
+            outcomes=outcomes,
+        )
+
+
+def resources(plan: Plan, run: str, step: Step) -> tuple[str, ...]:
+    """Return what a step leases: its node, or only itself when it reads or touches no server."""
+    if plan.kind in READING_KINDS or not step.node:
+        return (f"step:{run}:{step.id}",)
+    return (f"node:{step.node}",)
+
+
+async def _with_retries(context: StepContext) -> dict[str, Any]:
+    handler = steps.HANDLERS[context.step.action]
+
+    def again(error: Exception) -> bool:
+        return isinstance(error, CertbridgeError) and error.retryable
+
+    @stamina.retry(on=again, attempts=TRIES, timeout=None, wait_initial=1.0, wait_max=10.0)
+    async def once() -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(context.step.allow_s):
+                return await handler(context)
+        except TimeoutError:
+            raise NodeError(f"The step took more than {context.step.allow_s} s.", node=context.step.node) from None
+
+    return await once()
+
+
+def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[int, str]]:
+    """Return ({line number: times sent}, {line number: outcome}) of this step since its node was last put back."""
+    sent: dict[int, int] = {}
+    outcomes: dict[int, str] = {}
+    for event in work.journal.step_events(run, step.id, step.node):
+        if event.kind is Kind.PUT_BACK and event.node == step.node:
+            sent, outcomes = {}, {}
+        elif event.step != step.id:
+            continue
+        elif event.kind is Kind.INTENT:
+            number = int(event.data["line"])
+            sent[number] = sent.get(number, 0) + 1
+            outcomes.pop(number, None)
+        elif event.kind is Kind.OUTCOME:
+            outcomes[int(event.data["line"])] = str(event.data["state"])
+    return sent, outcomes
+
+
+def _error(error: CertbridgeError) -> dict[str, str]:
+    return {"code": error.code, "text": str(error), "remedy": error.remedy()}

@@ -1,0 +1,323 @@
+"""What a step has in its hands: the plan, its line numbers, the journal, a session, the papers of its lane.
+
+`Work` is one per worker process and holds what lives long; `StepContext` is one per attempt of a step. Every change
+goes through `change` and `upload` here: intent row, act, outcome row (DESIGN.md section 4), so no step can forget it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from cryptography import x509
+
+from workers.connections import Connections
+from workers.credentials import Credentials
+from workers.loop import LoopThread
+from workers.session import NodeSession
+from workflows import papers
+from workflows.errors import CertbridgeError, CommandRejected
+from workflows.facts import NodeFacts
+from workflows.inventory import KeyOrigin, Node, ResolvedFleet
+from workflows.journal import claims, stock
+from workflows.journal.claims import Claim
+from workflows.journal.fold import LaneState
+from workflows.journal.store import Journal, Transaction
+from workflows.journal.vault import Vault
+from workflows.mmp.replies import Outcome, Verdict
+from workflows.plan import Lane, Line, LineKind, Plan, Step
+from workflows.settings import Settings
+from workflows.x509.names import Subject, SubjectAltNames
+from workflows.x509.request import KeyKind
+
+T = TypeVar("T")
+
+_KEY_KINDS = {
+    "rsa2048": KeyKind.RSA_2048,
+    "rsa3072": KeyKind.RSA_3072,
+    "rsa4096": KeyKind.RSA_4096,
+    "ec256": KeyKind.EC_P256,
+    "ec384": KeyKind.EC_P384,
+}
+# Numbers of undo lines in the journal begin here, so that they are told apart from the step's own lines.
+UNDO_OFFSET = 1000
+
+
+@dataclass(slots=True)
+class Work:
+    """What a worker process keeps: settings, journal, the loop with its connections, the vault, plans it has read."""
+
+    settings: Settings
+    journal: Journal
+    loop: LoopThread
+    connections: Connections
+    vault: Vault
+    credentials: Credentials
+    holder: str
+    plans: dict[str, tuple[Plan, ResolvedFleet]] = field(default_factory=dict)
+
+    def passphrase(self, credential: str) -> bytes | None:
+        """Return the password of *credential*, None for "". Raises: CredentialMissing."""
+        password = self.credentials.resolve(credential).password if credential else None
+        return password.reveal().encode() if password else None
+
+    def plan(self, run: str) -> tuple[Plan, ResolvedFleet]:
+        """Return plan and inventory of *run*; a plan never changes, so it is read once."""
+        if run not in self.plans:
+            while len(self.plans) >= 16:
+                self.plans.pop(next(iter(self.plans)), None)
+            plan = Plan.from_json(self.journal.plan(run))
+            self.plans[run] = (plan, ResolvedFleet.from_json(plan.fleet))
+        return self.plans[run]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WishView:
+    """A wish of the plan as a step needs it."""
+
+    id: str
+    basename: str
+    key: KeyOrigin
+    key_kind: KeyKind
+    key_file: str
+    csr_file: str
+    subject: Subject
+    sans: SubjectAltNames
+    services: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class StepContext:
+    """One attempt of one step. `sent` counts, per line number, how often it went out since the node was put back."""
+
+    work: Work
+    run: str
+    plan: Plan
+    fleet: ResolvedFleet
+    lane: Lane
+    step: Step
+    claim: Claim
+    state: LaneState
+    sent: dict[int, int]
+    outcomes: dict[int, str]
+
+    # ── reading the plan and the journal ─────────────────────────────────────────────────────────────────────────────
+    @property
+    def node(self) -> Node:
+        """The node of this step, from the inventory that the plan carries."""
+        return self.fleet.node(self.step.node)
+
+    @property
+    def began(self) -> bool:
+        """Whether an earlier attempt sent a line already: then the server has changed, and `expects` is not asked."""
+        return bool(self.sent)
+
+    @property
+    def patience_s(self) -> float:
+        """How long a port may take to serve its new certificate, in seconds."""
+        return min(45.0, self.work.settings.longest_poll_s)
+
+    def now(self) -> datetime:
+        """Return the time, aware UTC."""
+        return datetime.now(UTC)
+
+    def wish(self, wish_id: str) -> WishView:
+        """Return the wish *wish_id* of the plan."""
+        one = self.plan.wishes[wish_id]
+        return WishView(
+            id=wish_id,
+            basename=one["basename"],
+            key=KeyOrigin(one["key"]),
+            key_kind=_KEY_KINDS[one["key_kind"]],
+            key_file=one["key_file"],
+            csr_file=one["csr_file"],
+            subject=papers.subject_of(one),
+            sans=papers.sans_of(one),
+            services=tuple(one["services"]),
+        )
+
+    async def certificate(self, wish_id: str) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
+        """Return the delivered certificate of *wish_id* and its chain (leaf first, root last)."""
+        return await asyncio.to_thread(papers.certificate_of, self.work.journal, self.state, wish_id)
+
+    def ports_of(self, node: str) -> tuple[Mapping[str, Any], ...]:
+        """Return the ports of *node* that its prove step will look at."""
+        return tuple(
+            port
+            for step in self.lane.steps()
+            if step.action == "prove" and step.node == node
+            for port in step.params["ports"]
+        )
+
+    def wanted_setting(self, service: str) -> Mapping[str, str] | None:
+        """Return what *service* on this node is to be set to when its apply step is done."""
+        for step in self.lane.steps():
+            if step.action == "apply" and step.node == self.step.node and service in step.params["wanted"]:
+                setting: Mapping[str, str] = step.params["wanted"][service]
+                return setting
+        return None
+
+    # ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    @asynccontextmanager
+    async def session(self, node: str = "") -> AsyncIterator[NodeSession]:
+        """Give a session on this step's node (or on *node*, its source), which may send the lines of this step."""
+        there = self.fleet.node(node or self.step.node)
+        allowed = (*self.step.lines, *self.step.undo)
+        async with self.work.connections.session(there, run=self.run, allowed=allowed) as session:
+            yield session
+
+    # ── changing: intent, act, outcome ───────────────────────────────────────────────────────────────────────────────
+    def number_of(self, line: Line) -> int:
+        """Return the number of *line* among the lines of this step."""
+        return self.step.lines.index(line)
+
+    def was_sent(self, line: Line, number: int | None = None) -> bool:
+        """Return whether *line* was sent since the node was last put back, whatever came of it."""
+        return self.times_sent(line, number) > 0
+
+    def times_sent(self, line: Line, number: int | None = None) -> int:
+        """Return how often *line* was sent since the node was last put back."""
+        return self.sent.get(self.number_of(line) if number is None else number, 0)
+
+    def outcome_of(self, line: Line, number: int | None = None) -> str:
+        """Return "ok", "refused", "unknown", or "" when *line* was not sent since the node was last put back."""
+        return self.outcomes.get(self.number_of(line) if number is None else number, "")
+
+    async def change(
+        self, session: NodeSession, line: Line, *, number: int | None = None, tolerate_refusal: bool = False
+    ) -> None:
+        """Send a command, or make a rename or delete, of the plan.
+
+        Raises: CommandRejected (the server said FAILURE), OutcomeUnknown (nobody knows), LeaseLost, Stopped.
+        """
+
+        async def act() -> tuple[str, str]:
+            if line.kind is LineKind.RENAME:
+                await session.rename(line)
+            elif line.kind is LineKind.DELETE:
+                await session.delete(line)
+            else:
+                return _judged(await session.change(line))
+            return "ok", ""
+
+        await self._noted(line, number, act, tolerate_refusal=tolerate_refusal)
+
+    async def upload(self, session: NodeSession, line: Line, data: bytes) -> str:
+        """Upload *data* as *line* says, unless it is there already; return its SHA-256."""
+        if self.was_sent(line):
+            seen = await self._same_there(session, line, data)
+            if seen:
+                await self.settle(line, self.number_of(line))
+                return seen
+        digest = ""
+
+        async def act() -> tuple[str, str]:
+            nonlocal digest
+            digest = (await session.upload(line, data)).sha256
+            return "ok", f"sha256 {digest}"
+
+        await self._noted(line, None, act)
+        return digest
+
+    async def fetch(self, session: NodeSession, line: Line) -> bytes:
+        """Fetch the file of *line*; reading changes nothing, so there is no intent row."""
+        return await session.fetch(line.text)
+
+    async def settle(self, line: Line, number: int) -> None:
+        """Write the outcome of a line whose answer was lost, now that the server shows that it took."""
+        if self.outcomes.get(number) != "ok" and self.sent.get(number):
+            await self.write(claims_outcome(self.claim, number, "ok", f"recovered: the server shows `{line.text}`"))
+            self.outcomes[number] = "ok"
+
+    async def _noted(
+        self, line: Line, number: int | None, act: Callable[[], Any], *, tolerate_refusal: bool = False
+    ) -> None:
+        place = self.number_of(line) if number is None else number
+        await self.write(claims_intent(self.claim, place, str(line)))
+        self.sent[place] = self.sent.get(place, 0) + 1
+        self.outcomes.pop(place, None)
+        try:
+            state, text = await act()
+        except CommandRejected as error:
+            await self._outcome(place, "refused", error.message)
+            raise
+        except CertbridgeError as error:
+            await self._outcome(place, "unknown", error.message)
+            raise
+        await self._outcome(place, state, text)
+        if state == "refused" and not tolerate_refusal:
+            raise CommandRejected(f"`{line.text}` was refused: {text}", node=self.step.node, command=line.text)
+
+    async def _outcome(self, number: int, state: str, text: str) -> None:
+        await self.write(claims_outcome(self.claim, number, state, text))
+        self.outcomes[number] = state
+
+    async def _same_there(self, session: NodeSession, line: Line, data: bytes) -> str:
+        """Return the SHA-256 of the file on the server when it is *data*, else "" (a key cannot be compared)."""
+        if line.text.endswith(".key") or not any(
+            entry.name == line.text and entry.size == len(data) for entry in await session.listing()
+        ):
+            return ""
+        found = await session.fetch(line.text)
+        return hashlib.sha256(data).hexdigest() if found == data else ""
+
+    async def wait_for_files(self, session: NodeSession, names: set[str]) -> set[str]:
+        """Look for *names* until they are there or `longest_poll_s` is over; return what is there then."""
+        deadline = self.work.settings.longest_poll_s
+        waited = 0.0
+        while True:
+            there = {entry.name for entry in await session.listing()}
+            if names <= there or waited >= deadline:
+                return there
+            await asyncio.sleep(self.work.settings.poll_s)
+            waited += self.work.settings.poll_s
+
+    # ── the journal, from the loop ───────────────────────────────────────────────────────────────────────────────────
+    async def write(self, function: Callable[[Transaction], T]) -> T:
+        """Return what *function* returned, once it is committed."""
+        return await asyncio.wrap_future(self.work.journal.submit(function))
+
+    async def put_blob(self, kind: str, data: bytes) -> str:
+        """Keep public material and return its SHA-256."""
+        return await self.write(functools.partial(stock.put_blob, kind=kind, content=data))
+
+    async def put_facts(self, facts: NodeFacts) -> str:
+        """Keep what a survey read and return its digest."""
+        return await self.write(
+            functools.partial(stock.put_facts, node=facts.node, facts=facts.to_json(), run=self.run)
+        )
+
+    async def seal(self, row: str, data: bytes) -> None:
+        """Keep a secret encrypted under the name *row*."""
+        sealed = await asyncio.to_thread(self.work.vault.seal, row, data)
+        await self.write(functools.partial(stock.seal, sealed_id=row, ciphertext=sealed))
+
+    async def unseal(self, row: str) -> bytes | None:
+        """Return the secret kept under *row*, None when there is none."""
+        sealed = await asyncio.to_thread(self.work.journal.read, functools.partial(stock.sealed, sealed_id=row))
+        return None if sealed is None else await asyncio.to_thread(self.work.vault.unseal, row, sealed)
+
+
+def claims_intent(claim: Claim, number: int, text: str) -> Callable[[Transaction], Any]:
+    """Return the function that writes the intent row of a line."""
+    return functools.partial(claims.intent, claim=claim, line_no=number, text=text)
+
+
+def claims_outcome(claim: Claim, number: int, state: str, text: str) -> Callable[[Transaction], Any]:
+    """Return the function that writes the outcome row of a line."""
+    return functools.partial(claims.outcome, claim=claim, line_no=number, state=state, text=text)  # type: ignore[arg-type]
+
+
+def _judged(verdict: Verdict) -> tuple[str, str]:
+    """Return (state, text) of a reply. No FAILURE is not yet success: the step reads the status afterwards."""
+    if verdict.outcome is Outcome.REFUSED:
+        return "refused", "; ".join(verdict.failures) or verdict.text
+    if verdict.outcome is Outcome.UNKNOWN and not verdict.silent:
+        return "unknown", verdict.text
+    return "ok", verdict.text or "(answered without a word)"

@@ -1,0 +1,201 @@
+"""The control worker: outbox, gates whose time has come, the reconciler, and the issuer.
+
+Whatever has to move a lane, a finished stretch, an approval, a resume, a crash, a lost Redis, comes down to one thing
+(DESIGN.md section 4): raise the generation, compile what is left, send it. That is `advance`. The outbox is looked at
+every 100 ms by a thread of the control worker; beat rings `reconcile`, which finds lanes that nobody is on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from celery import Celery
+
+from workers import issuers
+from workers.context import Work
+from workflows import papers
+from workflows.actions import automatic
+from workflows.canvas import CLUSTER_QUEUE, FLEET_QUEUE, compile_lane, header_of
+from workflows.errors import CertbridgeError
+from workflows.gate import SIGN
+from workflows.inventory import ResolvedFleet
+from workflows.journal import claims, gates, lanes, outbox, runs, tables
+from workflows.journal.claims import Drop
+from workflows.journal.fold import LaneState, done_ids
+from workflows.journal.store import Transaction
+from workflows.plan import Lane, Plan, predecessors
+
+log = structlog.get_logger()
+
+RECONCILE = "reconcile"
+SIGN_TASK = "sign"
+
+
+# ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def watch_outbox(work: Work, app: Celery, stopping: threading.Event) -> None:
+    """Send what the outbox holds, every 100 ms, until *stopping* is set. A failure is logged and tried again."""
+    while not stopping.wait(work.settings.outbox_ms / 1000):
+        try:
+            send_due(work, app)
+        except Exception as error:  # noqa: BLE001 - this thread must outlive a database or broker that is away
+            log.warning("outbox_failed", error=f"{type(error).__name__}: {error}")
+
+
+def send_due(work: Work, app: Celery) -> int:
+    """Handle every row whose time has come; return how many there were."""
+    rows = work.journal.read(outbox.pending)
+    for row in rows:
+        if row.lane:
+            advance(work, app, row.run, row.lane, why=_why(row.data))
+        else:
+            settle(work, row.run)
+        # Marked after it was handled: a crash in between handles it twice, and the generation makes that harmless.
+        work.journal.write(partial(outbox.sent, outgoing_id=row.id))
+    return len(rows)
+
+
+def advance(work: Work, app: Celery, run: str, lane: str, *, why: str) -> None:
+    """Move *lane* on if it can: through an approved gate, to its next canvas, or to its end."""
+    plan, fleet = work.plan(run)
+    state = work.journal.state(run).lanes[lane]
+    row = work.journal.read(partial(lanes.lane_row, run=run, lane=lane))
+    if row.flag == "waiting":
+        _try_gate(work, app, plan, fleet, run, state)
+    elif row.flag == "":
+        _send(work, app, plan, run, plan.lane(lane), state, why)
+
+
+def _send(work: Work, app: Celery, plan: Plan, run: str, lane: Lane, state: LaneState, why: str) -> None:
+    done = done_with_excused(lane, state)
+    if compile_lane(run, lane, done, 0) is None:
+        finish_when_complete(work, run, lane.name)
+        return
+    generation = work.journal.write(lambda tx: lanes.raise_generation(tx, run, lane.name, why))
+    if generation is None:
+        return  # somebody is on the lane; whoever finishes sends the next
+    queue = CLUSTER_QUEUE if plan.kind == "database" else FLEET_QUEUE
+    canvas = compile_lane(run, lane, done, generation, queue)
+    if canvas is not None:
+        canvas.clone().apply_async(app=app)
+        log.info("lane_sent", run=run, lane=lane.name, generation=generation, why=why)
+
+
+def _try_gate(work: Work, app: Celery, plan: Plan, fleet: ResolvedFleet, run: str, state: LaneState) -> None:
+    for gate in plan.lane(state.name).gates():
+        at = state.gates.get(gate.id)
+        if at is None or at.status != "approved":
+            continue
+        if gate.name == SIGN:
+            missing = [wish for wish in papers.wishes_of(plan, state.name, state) if wish not in state.certificates]
+            if any(automatic(fleet, plan.wishes[wish]["issuer"]) for wish in missing):
+                app.send_task(SIGN_TASK, kwargs={"run": run, "lane": state.name}, queue=FLEET_QUEUE, ignore_result=True)
+            if missing:
+                return
+        work.journal.write(partial(gates.pass_gate, run=run, lane=state.name, gate=gate.id))
+
+
+# ── the end of lanes and runs ────────────────────────────────────────────────────────────────────────────────────────
+def finish_when_complete(work: Work, run: str, lane: str) -> None:
+    """End the lane when all of it is done, and the run when all its lanes are over."""
+    plan, _ = work.plan(run)
+    state = work.journal.state(run).lanes[lane]
+    part = plan.lane(lane)
+    if compile_lane(run, part, done_with_excused(part, state), 0) is None:
+        work.journal.write(lambda tx: lanes.finish_lane(tx, run, lane))
+        settle(work, run)
+
+
+def settle(work: Work, run: str) -> None:
+    """Close the run when none of its lanes can move any more without a person's new decision."""
+
+    def write(tx: Transaction) -> None:
+        rows = lanes.lane_rows(tx.connection, run)
+        if any(row.live for row in rows):
+            return
+        flags = {row.flag for row in rows}
+        if flags == {"done"}:
+            runs.close_run(tx, run, "done")
+        elif flags <= {"done", "cancelled"}:
+            runs.close_run(tx, run, "cancelled")
+
+    work.journal.write(write)
+
+
+# ── barriers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def pass_barrier(tx: Transaction, *, plan: Plan, run: str, lane: str, barrier: str, generation: int) -> str | Drop:
+    """Pass the barrier if all before it is over: its Par's steps, or all steps before it in the lane."""
+    part = plan.lane(lane)
+    header = header_of(part, barrier)
+    steps = header[0] if header else [step for step in part.steps() if step.id in predecessors(part, barrier)]
+    before = {step.id: step.node for step in steps}
+    return claims.pass_barrier(
+        tx, run=run, lane=lane, barrier=barrier, generation=generation, before=before, fail_limit=part.fail_limit
+    )
+
+
+def all_over(tx: Transaction, run: str, lane: str, steps: Sequence[str]) -> bool:
+    """Return whether each of *steps* is done, failed, parked or excused."""
+    table = tables.claim
+    over = sa.select(sa.func.count()).where(
+        table.c.run == run,
+        table.c.lane == lane,
+        table.c.step.in_(steps),
+        table.c.state.in_(("done", "failed", "parked", "excused")),
+    )
+    return int(tx.connection.execute(over).scalar_one()) == len(steps)
+
+
+def nodes_out(lane: Lane, state: LaneState) -> frozenset[str]:
+    """Return the nodes that failed within the fail limit: the rest of their steps is left out."""
+    return frozenset(step.node for step in lane.steps() if step.id in state.excused and step.node)
+
+
+def done_with_excused(lane: Lane, state: LaneState) -> frozenset[str]:
+    """Return the ids that need not be sent: what is done, and all steps of nodes that are out."""
+    out = nodes_out(lane, state)
+    return done_ids(state) | {step.id for step in lane.steps() if step.node in out}
+
+
+# ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def reconcile_task() -> int:
+    """Find lanes with work left that nobody is on, and move them; return how many there were."""
+    from workers.app import app, work
+
+    open_now = work()
+    idle = open_now.journal.write(lambda tx: lanes.idle_lanes(tx, open_now.settings.reconcile_s))
+    for run, lane, generation in idle:
+        why = f"nobody was on it for {open_now.settings.reconcile_s:g} s (generation {generation})"
+        try:
+            advance(open_now, app, run, lane, why=why)
+        except CertbridgeError as error:
+            log.warning("reconcile_failed", run=run, lane=lane, error=str(error))
+    return len(idle)
+
+
+def sign_task(*, run: str, lane: str) -> None:
+    """Have the issuer sign what an approved sign gate still misses, and deliver it as a person would."""
+    from workers.app import work
+
+    open_now = work()
+    plan, fleet = open_now.plan(run)
+    try:
+        files = issuers.sign_missing(open_now, plan, fleet, run, lane, now=datetime.now(UTC))
+        if files:
+            papers.deliver(open_now.journal, run, files, by="issuer", now=datetime.now(UTC), lane=lane)
+    except CertbridgeError as error:
+        log.warning("sign_failed", run=run, lane=lane, error=str(error))
+        why = f"The issuer did not sign: {error} {error.remedy()}"
+        open_now.journal.write(partial(lanes.stop_lane, run=run, lane=lane, reason=why, data={"code": error.code}))
+
+
+def _why(data: Any) -> str:
+    for key, words in (("gate", "gate {} was passed"), ("barrier", "barrier {} holds"), ("step", "{} is done")):
+        if key in data:
+            return words.format(data[key])
+    return str(data.get("why", "the next stretch")) if isinstance(data, dict) else "the next stretch"

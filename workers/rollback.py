@@ -1,0 +1,103 @@
+"""Put a node back: the lines back of every apply and swap step that touched it, then the old leaf on every port.
+
+This happens by itself when a step of stage 700 or 800 fails (DESIGN.md section 7, stage 800). When it works the node
+serves what it served before; when it does not, "rollback failed" is a state of its own, with the lines for the person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from workers.context import UNDO_OFFSET, StepContext
+from workers.steps.apply import put_back
+from workers.steps.survey import look
+from workflows.errors import CertbridgeError, LeaseLost
+from workflows.facts import PortState
+from workflows.journal.events import Kind, NewEvent
+from workflows.journal.lanes import reopen_steps
+from workflows.mmp.services import Probe
+from workflows.plan import Step
+
+log = structlog.get_logger()
+
+STAGES = frozenset({700, 800})
+
+
+async def put_back_node(context: StepContext) -> dict[str, Any]:
+    """Put this step's node back and journal it. Returns {"put_back": True, …} or {"rollback_failed": sentence, …}.
+
+    A node of which nothing was changed yet is left alone: {}.
+    """
+    touched = await _touched(context)
+    if not touched:
+        return {}
+    try:
+        for step in touched:
+            await put_back(_as(context, step), step, offset=UNDO_OFFSET)
+        ports = await _old_leaves(context)
+    except LeaseLost:
+        raise
+    except CertbridgeError as error:
+        return await _failed(context, touched, str(error))
+    wrong = [port["fault"] for port in ports if port["fault"]]
+    if wrong:
+        return await _failed(context, touched, "; ".join(wrong))
+    data = {"steps": [step.id for step in touched], "ports": ports}
+    await context.write(lambda tx: tx.append(_event(context, Kind.PUT_BACK, data)))
+    await _reopen(context, touched)
+    return {"put_back": True, "ports": ports}
+
+
+async def _touched(context: StepContext) -> list[Step]:
+    """Return the steps of this node that sent a line, renames first: a restart comes after the old names are back."""
+    steps = [
+        step for step in context.lane.steps() if step.node == context.step.node and step.stage in STAGES and step.undo
+    ]
+    state = context.work.journal.state(context.run).lanes[context.lane.name]
+    sent = [
+        step
+        for step in steps
+        if step.id in state.steps and (state.steps[step.id].lines or state.steps[step.id].status == "done")
+    ]
+    return sorted(sent, key=lambda step: step.action != "swap")
+
+
+async def _old_leaves(context: StepContext) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for port in context.ports_of(context.step.node):
+        if port["probe"] == Probe.NONE.value or not port["before"]:
+            continue
+        seen = await look(port["service"], port["address"], port["port"], Probe(port["probe"]))
+        good = seen.state is PortState.SERVED and seen.chain[0].fingerprint == port["before"]
+        fault = (
+            "" if good else f"{port['service']} on {port['address']}:{port['port']} does not serve its old certificate"
+        )
+        found.append({"service": port["service"], "address": port["address"], "port": port["port"], "fault": fault})
+    return found
+
+
+async def _failed(context: StepContext, touched: list[Step], why: str) -> dict[str, Any]:
+    lines = [str(line) for step in touched for line in step.undo]
+    log.error("rollback_failed", run=context.run, node=context.step.node, why=why)
+    data = {"why": why, "lines": lines, "steps": [step.id for step in touched]}
+    await context.write(lambda tx: tx.append(_event(context, Kind.ROLLBACK_FAILED, data)))
+    return {"rollback_failed": why, "lines": lines}
+
+
+async def _reopen(context: StepContext, touched: list[Step]) -> None:
+    """Let the steps that were done and are now undone be claimed anew when the lane is resumed."""
+    others = [step.id for step in touched if step.id != context.step.id]
+    await context.write(lambda tx: reopen_steps(tx, context.run, context.lane.name, others))
+
+
+def _as(context: StepContext, step: Step) -> StepContext:
+    return replace(context, step=step)
+
+
+def _event(context: StepContext, kind: Kind, data: dict[str, Any]) -> NewEvent:
+    return NewEvent(
+        run=context.run, kind=kind, lane=context.lane.name, step=context.step.id, node=context.step.node, data=data
+    )

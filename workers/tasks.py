@@ -1,0 +1,120 @@
+"""The Celery tasks: one for each action of a plan, one for barriers, one for gates; a few lines round one shape.
+
+    claim → lease kept alive → the step (`workers.steps`) → journal
+
+A message whose claim is refused does nothing: Celery proposes, the journal disposes (DESIGN.md section 4). Inside a
+chord header a task always returns, because a dropped member would hang the chord (engine-notes 2.5); elsewhere it ends
+its chain with `Ignore`. Domain failures are values in the journal, never exceptions thrown at Celery.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.exceptions import Ignore
+
+from workers import control, steps
+from workers.attempt import Attempt, Outcome
+from workflows import papers
+from workflows.canvas import BARRIER_TASK, GATE_TASK
+from workflows.gate import GO
+from workflows.journal import gates
+from workflows.plan import Gate, Lane, Plan, walk
+
+log = structlog.get_logger()
+
+
+def register(app: Celery) -> None:
+    """Register every task with *app*, each under the name of what it does, so that Flower reads well."""
+    for action in steps.HANDLERS:
+        app.task(_named(action), name=action, shared=False)
+    app.task(barrier, name=BARRIER_TASK, shared=False)
+    app.task(open_gate, name=GATE_TASK, shared=False)
+    app.task(control.reconcile_task, name=control.RECONCILE, shared=False, ignore_result=True)
+    app.task(control.sign_task, name=control.SIGN_TASK, shared=False, ignore_result=True)
+
+
+def _named(action: str) -> Callable[..., dict[str, Any]]:
+    """Return `carry_out` as a function of its own; Celery makes a class of each function and wants its name."""
+
+    def task(**message: Any) -> dict[str, Any]:
+        return carry_out(**message)
+
+    task.__name__ = action
+    task.__doc__ = f"Carry out a step whose action is {action}."
+    return task
+
+
+def carry_out(*, run: str, lane: str, step: str, generation: int, header: bool) -> dict[str, Any]:
+    """Carry out one step of a plan; the journal keeps what came of it."""
+    from workers.app import work
+
+    attempt = Attempt(work(), run=run, lane=lane, step=step, generation=generation)
+    outcome = attempt.carry_out()
+    if outcome is not Outcome.DONE and not header:
+        raise Ignore
+    return {"step": step, "outcome": outcome.value}
+
+
+def barrier(*, run: str, lane: str, step: str, generation: int, header: bool) -> dict[str, Any]:
+    """Go on when all before the barrier is over and no more nodes failed than the lane allows; else end the chain."""
+    del header
+    from workers.app import work
+
+    open_now = work()
+    plan, _ = open_now.plan(run)
+    passed = open_now.journal.write(
+        functools.partial(control.pass_barrier, plan=plan, run=run, lane=lane, barrier=step, generation=generation)
+    )
+    if passed != "passed":
+        log.info("barrier_held", run=run, lane=lane, barrier=step, why=str(passed))
+        raise Ignore
+    control.finish_when_complete(open_now, run, lane)
+    return {"step": step, "outcome": "passed"}
+
+
+def open_gate(*, run: str, lane: str, step: str, generation: int, header: bool) -> None:
+    """Open the gate with the digest of what lies before the people, and end the chain: nobody waits in a worker."""
+    del header
+    from workers.app import work
+
+    open_now = work()
+    plan, _ = open_now.plan(run)
+    gate = plan.lane(lane).part(step)
+    if not isinstance(gate, Gate):
+        raise Ignore
+    state = open_now.journal.state(run).lanes[lane]
+    before = papers.papers_of(plan, lane, gate.name, state)
+    digest = papers.digest_of_gate(plan, lane, gate.name, state)
+    open_now.journal.write(
+        lambda tx: gates.open_gate(
+            tx,
+            run=run,
+            lane=lane,
+            gate=step,
+            name=gate.name,
+            generation=generation,
+            digest=digest,
+            summary=_summary(plan, plan.lane(lane), gate, before),
+        )
+    )
+    raise Ignore
+
+
+def _summary(plan: Plan, lane: Lane, gate: Gate, before: dict[str, str]) -> dict[str, Any]:
+    left = list(walk(lane.tree))
+    left = left[left.index(gate) + 1 :]
+    lines = [line for leaf in left for line in getattr(leaf, "lines", ())]
+    interrupts = [one for leaf in left for one in getattr(leaf, "interrupts", ())]
+    return {
+        "papers": before,
+        "needs": gate.needs,
+        "lines_left": len(lines),
+        "interruptions": len(interrupts),
+        "outage_to_s": sum(one.to_s for one in interrupts),
+        "notices": list(plan.notices) if gate.name == GO else [],
+    }
