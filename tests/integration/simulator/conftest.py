@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+
 from simulator import pki
 from simulator.fleet import FleetHandle, FleetSettings, start_fleet_in_thread
 

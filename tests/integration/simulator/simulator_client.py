@@ -10,13 +10,16 @@ from pathlib import Path
 
 import asyncssh
 from cryptography import x509
+
 from simulator.fleet import FleetHandle
 
 PATIENCE_S = 10.0
 
 
 @asynccontextmanager
-async def connected(fleet: FleetHandle, node: str, password: str | None = None) -> AsyncIterator[asyncssh.SSHClientConnection]:
+async def connected(
+    fleet: FleetHandle, node: str, password: str | None = None
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """Log in to *node* with its pinned host key."""
     pin = asyncssh.import_public_key(fleet.host_key(node))
     async with asyncssh.connect(
@@ -88,9 +91,12 @@ def upload(fleet: FleetHandle, node: str, name: str, data: bytes) -> None:
     """Put a file by SFTP."""
 
     async def session() -> None:
-        async with connected(fleet, node) as connection, connection.start_sftp_client() as sftp:
-            async with sftp.open(name, "wb") as file:
-                await file.write(data)
+        async with (
+            connected(fleet, node) as connection,
+            connection.start_sftp_client() as sftp,
+            sftp.open(name, "wb") as file,
+        ):
+            await file.write(data)
 
     asyncio.run(session())
 
@@ -99,9 +105,12 @@ def download(fleet: FleetHandle, node: str, name: str) -> bytes:
     """Get a file by SFTP."""
 
     async def session() -> bytes:
-        async with connected(fleet, node) as connection, connection.start_sftp_client() as sftp:
-            async with sftp.open(name, "rb") as file:
-                return bytes(await file.read())
+        async with (
+            connected(fleet, node) as connection,
+            connection.start_sftp_client() as sftp,
+            sftp.open(name, "rb") as file,
+        ):
+            return bytes(await file.read())
 
     return asyncio.run(session())
 

@@ -4,8 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from simulator.fleet import FleetHandle
 from simulator_client import write_askpass
+
+from simulator.fleet import FleetHandle
 
 pytestmark = pytest.mark.needs_ssh
 
@@ -38,7 +39,9 @@ def test_ssh_with_a_pipe_lists_and_inspects(fleet: FleetHandle, tmp_path: Path) 
     """Lines piped into ssh without a terminal are answered in order, without echo."""
     done = _run("ssh", fleet, tmp_path, "pki list\npki inspect turn.crt\nexit\n", "-T")
     assert done.returncode == 0
-    assert done.stdout.startswith("Welcome to the CMS VM\ncmscore1> User supplied certificates and keys:\ncallbridge.key\n")
+    assert done.stdout.startswith(
+        "Welcome to the CMS VM\ncmscore1> User supplied certificates and keys:\ncallbridge.key\n"
+    )
     assert "File contains a PEM encoded certificate\nCertificate:\n" in done.stdout
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from simulator.fleet import FleetHandle
 from simulator_client import download, talk
+
+from simulator.fleet import FleetHandle
 
 pytestmark = pytest.mark.needs_openssl
 
@@ -22,7 +23,8 @@ def _openssl(*words: str, data: bytes = b"") -> str:
 
 def test_openssl_likes_the_request(fleet: FleetHandle) -> None:
     """`pki csr` gives a request whose signature openssl verifies, with every attribute in it."""
-    line = 'pki csr fresh CN:cms.example.com OU:"Cisco Support" O:Example L:Seoul ST:Seoul C:KR subjectAltName:cms.example.com,10.1.2.3'
+    subject = 'CN:cms.example.com OU:"Cisco Support" O:Example L:Seoul ST:Seoul C:KR'
+    line = f"pki csr fresh {subject} subjectAltName:cms.example.com,10.1.2.3"
     assert "Created key file fresh.key and CSR fresh.csr" in talk(fleet, "cmscore1", line)[0]
     text = _openssl("req", "-verify", "-noout", "-subject", "-text", data=download(fleet, "cmscore1", "fresh.csr"))
     assert "verify OK" in text
@@ -48,7 +50,7 @@ def test_every_port_serves_leaf_and_root(
 
 
 def test_xmpp_serves_after_starttls(start_fleet: Callable[..., FleetHandle]) -> None:
-    """openssl's own STARTTLS dialogue for XMPP leads to the certificate."""
+    """Openssl's own STARTTLS dialogue for XMPP leads to the certificate."""
     fleet = start_fleet(release="2.9")
     names = _chain(fleet.address("cmscore1"), 5222, "-starttls", "xmpp", "-xmpphost", "example.com")
     assert names[0] == "O = Example, CN = cmscore1.example.com"
@@ -58,14 +60,16 @@ def test_inspect_agrees_with_openssl(fleet: FleetHandle) -> None:
     """Dates, names, key and serial number of `pki inspect` are those that openssl prints."""
     ours = talk(fleet, "cmscore1", "pki inspect callbridge.crt")[0]
     theirs = _openssl("x509", "-text", "-noout", data=fleet.files("cmscore1")["callbridge.crt"])
-    wanted = r"(Not Before: .*|Not After : .*|Subject: .*|Issuer: .*|DNS:.*|TLS Web .*|[0-9a-f]{2}(?::[0-9a-f]{2}){14}:)$"
+    wanted = (
+        r"(Not Before: .*|Not After : .*|Subject: .*|Issuer: .*|DNS:.*|TLS Web .*|[0-9a-f]{2}(?::[0-9a-f]{2}){14}:)$"
+    )
     assert re.findall(wanted, ours, re.MULTILINE) == re.findall(wanted, theirs, re.MULTILINE)
 
 
 def test_new_certificates_chain_to_the_authority_on_disk(
     start_fleet: Callable[..., FleetHandle], tmp_path: Path
 ) -> None:
-    """openssl verifies issuing certificate and old leaf against DIR/ca/ca.crt."""
+    """Openssl verifies issuing certificate and old leaf against DIR/ca/ca.crt."""
     fleet = start_fleet(out=tmp_path)
     (tmp_path / "leaf.crt").write_bytes(fleet.files("cmscore1")["turn.crt"])
     ca = str(tmp_path / "ca" / "ca.crt")
