@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NoReturn
 
 from workflows.errors import InputError, UnexpectedReply
 from workflows.mmp.replies import mask
@@ -31,6 +32,8 @@ from workflows.mmp.terminal import Terminal
 
 LONGEST_REPLY = 1 << 20
 """Bytes; the longest real reply is a `pki inspect` of a bundle, some ten thousand."""
+LONGEST_LINE = 1 << 16
+"""Characters; lines of certificates have 64, names in a certificate some thousand."""
 
 _PROMPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*>")
 _TWO_PROMPTS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*>) ?\1")  # a server without echo
@@ -272,21 +275,19 @@ class Conversation:
     def receive(self, data: bytes) -> list[Event]:
         """Return the events that *data* completes; wherever the stream is cut, the events are the same.
 
-        Raises: UnexpectedReply: more than 1 MiB without an end, or bytes after the end of the conversation.
+        Raises: UnexpectedReply: more than 1 MiB without an end, a line of more than 64 KiB, or bytes after `end`.
         """
         if self._state is State.CLOSED:
             raise UnexpectedReply("The conversation is over, and yet something came.")
         self._received += len(data)
         if self._received > self._longest:
-            command = self._hide(self._command)
-            self._close()
-            raise UnexpectedReply(f"More than {self._longest} bytes came and no prompt.", command=command)
+            self._give_up(f"More than {self._longest} bytes came and no prompt.")
         *complete, rest = self._terminal.feed(data).split("\n")
         events: list[Event] = []
         for piece in complete:
-            self._tail += piece
+            self._add(piece)
             events += self._line_ended()
-        self._tail += rest
+        self._add(rest)
         events += self._tail_grew()
         return events
 
@@ -323,6 +324,16 @@ class Conversation:
         self._state = State.CLOSED
         self._begin()
         self._question = None
+
+    def _give_up(self, why: str) -> NoReturn:
+        command = self._hide(self._command)
+        self._close()
+        raise UnexpectedReply(why, command=command)
+
+    def _add(self, text: str) -> None:
+        self._tail += text
+        if len(self._tail) > LONGEST_LINE:
+            self._give_up(f"A line of more than {LONGEST_LINE} characters came.")
 
     def _begin(self) -> None:
         self._lines = []
@@ -389,6 +400,8 @@ class Conversation:
     def _echo_length(self) -> int:
         """Return how many lines at the end are the echo (a narrow terminal wraps it), 0 when it is not there."""
         wanted = "".join(self._command.split())
+        if wanted and not self._lines[-1].strip():
+            return 0
         joined = ""
         for count, line in enumerate(reversed(self._lines), start=1):
             joined = "".join(line.split()) + joined

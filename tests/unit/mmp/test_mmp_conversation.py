@@ -423,6 +423,15 @@ def test_a_reply_without_end_is_refused():
     assert conversation.state is State.CLOSED
 
 
+def test_a_line_without_end_is_refused():
+    """No real line is that long, and adding to it byte by byte would get slower and slower."""
+    conversation = ready()
+    conversation.send("pki list")
+
+    with pytest.raises(UnexpectedReply, match="65536 characters"):
+        conversation.receive(b"pki list\r\n" + b"x" * 65537)
+
+
 def test_every_reply_may_have_the_full_length():
     """The bound is per reply, not per connection."""
     conversation = Conversation(longest_reply=200)
