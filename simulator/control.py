@@ -50,7 +50,7 @@ class ControlSocket:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                answer = await self.answer(line)
+                answer = self.answer(line)
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
@@ -58,23 +58,23 @@ class ControlSocket:
         finally:
             writer.close()
 
-    async def answer(self, line: bytes) -> dict[str, Any]:
+    def answer(self, line: bytes) -> dict[str, Any]:
         """Do what *line* asks and return the answer; what cannot be done gives {"ok": false, "error": ...}."""
         try:
             request = json.loads(line)
-            return {"ok": True, **await self._do(request)}
+            return {"ok": True, **self._do(request)}
         except (ValueError, KeyError, TypeError) as problem:
             return {"ok": False, "error": str(problem) or type(problem).__name__}
 
-    async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         fleet = self._fleet
         match request["do"]:
             case "add":
-                return {"id": await fleet.add_fault(Fault.from_json(request["fault"]))}
+                return {"id": fleet.add_fault(Fault.from_json(request["fault"]))}
             case "remove":
-                await fleet.remove_fault(request["id"])
+                fleet.remove_fault(request["id"])
             case "clear":
-                await fleet.remove_fault(None)
+                fleet.remove_fault(None)
             case "faults":
                 return {"faults": [fault.to_json() for fault in fleet.faults]}
             case "state":

@@ -96,7 +96,6 @@ class Fleet:
         self.log: CommandLog
         self.authorities: Authorities
         self.control: ControlSocket | None = None
-        self._pending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Make the certificates, open the ports, write the files."""
@@ -118,7 +117,7 @@ class Fleet:
         except BaseException:
             await self.close()
             raise
-        self.faults.changed = self._faults_changed
+        self.faults.changed = self.reconcile
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -181,7 +180,7 @@ class Fleet:
                 reboot_s=settings.reboot_s,
             )
             self.nodes[appliance.name] = node
-            await node.reconcile()
+            node.reconcile()
 
     async def _free_addresses(self, count: int) -> list[str]:
         """Return *count* loopback addresses of one random 127.x.y net on which no SSH server listens."""
@@ -193,29 +192,21 @@ class Fleet:
                 return candidates
         raise OSError("no free loopback addresses found")
 
-    def _faults_changed(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.reconcile())
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
-
-    async def reconcile(self) -> None:
+    def reconcile(self) -> None:
         """Make the ports of all nodes agree with services and faults."""
         for node in self.nodes.values():
-            await node.reconcile()
+            node.reconcile()
 
-    async def add_fault(self, fault: Fault) -> str:
+    def add_fault(self, fault: Fault) -> str:
         """Add a fault; when this returns it is in effect. Returns its id."""
-        fault_id = self.faults.add(fault)
-        await self.reconcile()
-        return fault_id
+        return self.faults.add(fault)
 
-    async def remove_fault(self, fault_id: str | None) -> None:
+    def remove_fault(self, fault_id: str | None) -> None:
         """Remove one fault, or all of them with None; when this returns it is in effect."""
         if fault_id is None:
             self.faults.clear()
         else:
             self.faults.remove(fault_id)
-        await self.reconcile()
 
     def state(self, name: str) -> dict[str, Any]:
         """Return the state of a node as JSON: services with settings and what they serve, files, host name, faults.
@@ -458,11 +449,11 @@ class FleetHandle:
 
     def fault(self, kind: FaultKind | str, **details: Any) -> str:
         """Add a fault (keys as in `Fault`); return its id."""
-        return self._do(self.fleet.add_fault(Fault.from_json({"kind": str(kind), **details})))
+        return self._call(lambda: self.fleet.add_fault(Fault.from_json({"kind": str(kind), **details})))
 
     def mend(self, fault_id: str | None = None) -> None:
         """Remove one fault, or all."""
-        self._do(self.fleet.remove_fault(fault_id))
+        self._call(lambda: self.fleet.remove_fault(fault_id))
 
     def records(self, kind: str | None = None, node: str | None = None) -> tuple[Record, ...]:
         """Return the command log so far, of one kind and node if given."""
@@ -500,7 +491,7 @@ class FleetHandle:
         async def work() -> str:
             console = Script(answers)
             await self.fleet.nodes[node].appliance.execute(line, console)
-            await self.fleet.nodes[node].reconcile()
+            self.fleet.nodes[node].reconcile()
             return console.text
 
         return self._do(work())

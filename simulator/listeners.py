@@ -10,12 +10,12 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from simulator.appliance import Appliance
 from simulator.faults import FaultKind
+from simulator.ports import Port
 from simulator.services import ClientCertificate, Endpoint, Running, Wire
 
 _HANDSHAKE_S = 10.0
@@ -116,8 +116,7 @@ class Listeners:
     appliance: Appliance
     probed: Callable[[str, str], None]
     connections: set[asyncio.Transport] = field(default_factory=set)
-    _ports: dict[str, tuple[int, socket.socket]] = field(default_factory=dict)
-    _accepted: set[socket.socket] = field(default_factory=set)  # not yet in the hands of a protocol
+    _ports: dict[str, Port] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def reconcile(self, *, away: bool = False) -> None:
@@ -125,15 +124,15 @@ class Listeners:
         wanted = {} if away else self._wanted()
         if away:
             self._abort_all()
-        for name, (port, listening) in tuple(self._ports.items()):
-            if wanted.get(name) != port:
+        for name, port in tuple(self._ports.items()):
+            if wanted.get(name) != port.number:
                 del self._ports[name]
-                asyncio.get_running_loop().remove_reader(listening)
-                listening.close()
-        for name, port in wanted.items():
+                port.close()
+        for name, number in wanted.items():
             if name not in self._ports:
+                greet = partial(self._greet, self.appliance.endpoint(name))
                 try:
-                    self._ports[name] = (port, self._open(name, port))
+                    self._ports[name] = Port(self.appliance.address, number, greet)
                 except OSError:  # somebody else has the port: the service has none then, as on a real machine
                     self.probed(name, "port-taken")
 
@@ -148,31 +147,8 @@ class Listeners:
             and faults.first(FaultKind.UNREACHABLE, node, endpoint.kind.name) is None
         }
 
-    def _open(self, name: str, port: int) -> socket.socket:
-        """Listen on a port. Not by `create_server`: that leaks a client which comes while the port is being closed."""
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((self.appliance.address, port))
-            listening.listen(100)
-            listening.setblocking(False)
-        except OSError:
-            listening.close()
-            raise
-        asyncio.get_running_loop().add_reader(listening, self._accept, listening, self.appliance.endpoint(name))
-        return listening
-
-    def _accept(self, listening: socket.socket, endpoint: Endpoint) -> None:
-        with suppress(OSError):
-            client, _ = listening.accept()
-            client.setblocking(False)
-            self._accepted.add(client)
-            self.spawn(self._greet(client, endpoint))
-
-    async def _greet(self, client: socket.socket, endpoint: Endpoint) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: _Plain(self, endpoint), client)
-        self._accepted.discard(client)
+    async def _greet(self, endpoint: Endpoint, client: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: _Plain(self, endpoint), client)
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run *work* beside everything else."""
@@ -208,10 +184,11 @@ class Listeners:
 
     async def close(self) -> None:
         """Close all ports and connections."""
+        ports = tuple(self._ports.values())
         self.reconcile(away=True)
+        for port in ports:
+            await port.finish()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._abort_all()
-        for client in self._accepted:
-            client.close()

@@ -5,7 +5,9 @@ import hmac
 import itertools
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncssh
 
@@ -14,6 +16,7 @@ from simulator.commandlog import CommandLog
 from simulator.console import Script
 from simulator.faults import FaultKind
 from simulator.listeners import Listeners
+from simulator.ports import Port
 from simulator.service_commands import start, stop
 from simulator.sftp import FlatSFTP
 from simulator.shell import Shell
@@ -75,14 +78,13 @@ class Node:
     reboot_s: float
     connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
     listeners: Listeners = field(init=False)
-    _acceptor: asyncssh.SSHAcceptor | None = None
+    _port: Port | None = None
     _offered_key: asyncssh.SSHKey | None = field(default=None, repr=False)
     _other_key: asyncssh.SSHKey | None = field(default=None, repr=False)
     _away: bool = False
     _refusals: int = 0
     _locked_until: float = 0.0
     _rebooting: set[asyncio.Task[None]] = field(default_factory=set)
-    _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         """Make the listeners."""
@@ -113,25 +115,19 @@ class Node:
             self._refusals = 0
         return False
 
-    async def open(self) -> None:
-        """Open the SSH port. Raises: OSError: the address is taken."""
-        await self._listen_ssh()
-        self.listeners.reconcile()
-
-    async def reconcile(self) -> None:
+    def reconcile(self) -> None:
         """Make ports and host key agree with services and faults."""
-        async with self._busy:
-            faults, name = self.appliance.faults, self.appliance.name
-            unreachable = faults.first(FaultKind.UNREACHABLE, name, "ssh") is not None
-            wanted = self._wanted_key()
-            if self._acceptor is not None and (self._away or unreachable or self._offered_key is not wanted):
-                self._acceptor.close()
-                self._acceptor = None
-                if self._away or unreachable:
-                    self._cut_all()
-            if self._acceptor is None and not (self._away or unreachable):
-                await self._listen_ssh()
-            self.listeners.reconcile(away=self._away)
+        faults, name = self.appliance.faults, self.appliance.name
+        unreachable = faults.first(FaultKind.UNREACHABLE, name, "ssh") is not None
+        wanted = self._wanted_key()
+        if self._port is not None and (self._away or unreachable or self._offered_key is not wanted):
+            self._port.close()
+            self._port = None
+            if self._away or unreachable:
+                self._cut_all()
+        if self._port is None and not (self._away or unreachable):
+            self._listen_ssh()
+        self.listeners.reconcile(away=self._away)
 
     def _wanted_key(self) -> asyncssh.SSHKey:
         changed = self.appliance.faults.first(FaultKind.HOST_KEY_CHANGE, self.appliance.name, "")
@@ -141,17 +137,9 @@ class Node:
             self._other_key = asyncssh.generate_private_key("ssh-ed25519")
         return self._other_key
 
-    async def _listen_ssh(self) -> None:
+    def _listen_ssh(self) -> None:
         key = self._wanted_key()
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((self.appliance.address, SSH_PORT))
-        except OSError:
-            listening.close()
-            raise
-        self._acceptor = await asyncssh.listen(
-            sock=listening,
+        options = asyncssh.SSHServerConnectionOptions(
             server_factory=lambda: _Login(self),
             server_host_keys=[key],
             process_factory=self._serve,
@@ -163,9 +151,9 @@ class Node:
             x11_forwarding=False,
             gss_host=None,
             compression_algs=None,
-            config=None,
             login_timeout=30,
         )
+        self._port = Port(self.appliance.address, SSH_PORT, partial(_run_ssh, options))
         self._offered_key = key
 
     async def _serve(self, process: "asyncssh.SSHServerProcess[bytes]") -> None:
@@ -191,7 +179,7 @@ class Node:
     async def _reboot(self, seconds: float) -> None:
         self._away = True
         self._cut_all()
-        await self.reconcile()
+        self.reconcile()
         await asyncio.sleep(seconds)
         self.appliance.hostname = self.appliance.next_hostname or self.appliance.hostname
         for service in self.appliance.services.values():
@@ -202,7 +190,7 @@ class Node:
                 except CommandFailed:
                     continue  # it stays down, as after a refused `enable`
         self._away = False
-        await self.reconcile()
+        self.reconcile()
 
     def _cut_all(self) -> None:
         for connection in tuple(self.connections):
@@ -213,8 +201,14 @@ class Node:
         for task in tuple(self._rebooting):
             task.cancel()
         await asyncio.gather(*self._rebooting, return_exceptions=True)
-        if self._acceptor is not None:
-            self._acceptor.close()
-            self._acceptor = None
+        if self._port is not None:
+            await self._port.finish()
+            self._port = None
         self._cut_all()
         await self.listeners.close()
+
+
+async def _run_ssh(options: asyncssh.SSHServerConnectionOptions, client: socket.socket) -> None:
+    """Let a client log in; afterwards the connection looks after itself."""
+    with suppress(asyncssh.Error, OSError):
+        await asyncssh.run_server(client, config=None, options=options)

@@ -5,7 +5,7 @@ Lines typed or pasted while a command runs wait for it (S21). Ctrl-C ends the ru
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import asyncssh
@@ -149,7 +149,7 @@ class Shell:
         appliance: Appliance,
         log: CommandLog,
         session: str,
-        after_command: Callable[[], Awaitable[None]],
+        after_command: Callable[[], None],
         reboot: Callable[[float | None], None],
     ) -> None:
         self._appliance = appliance
@@ -212,7 +212,7 @@ class Shell:
             terminal.running = None
             cutting = [kind for kind in faults if kind in _CUTTING]
             self._log.end(begun, outcome=cutting[0] if cutting else outcome, faults=tuple(faults))
-            await self._after_command()
+            self._after_command()
             if cutting:
                 connection.abort()
         self._maybe_reboot(faults)
