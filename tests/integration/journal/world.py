@@ -13,7 +13,9 @@ from workflows.journal.runs import create_run
 LANE = "seoul"
 
 
-def make_run(journal: Journal, run: str = "r1", *, lanes: tuple[str, ...] = (LANE,), resources: tuple[str, ...] = ()) -> None:
+def make_run(
+    journal: Journal, run: str = "r1", *, lanes: tuple[str, ...] = (LANE,), resources: tuple[str, ...] = ()
+) -> None:
     """Create *run* and raise each lane to generation 1."""
 
     def write(tx: Transaction) -> None:
