@@ -82,7 +82,7 @@ def _send(work: Work, app: Celery, plan: Plan, run: str, lane: Lane, state: Lane
     queue = CLUSTER_QUEUE if plan.kind == "database" else FLEET_QUEUE
     canvas = compile_lane(run, lane, done, generation, queue)
     if canvas is not None:
-        canvas.clone().apply_async(app=app)
+        canvas.clone().apply_async()
         log.info("lane_sent", run=run, lane=lane.name, generation=generation, why=why)
 
 

@@ -106,6 +106,8 @@ def make_app(broker_url: str, *, main: str = "certbridge") -> Celery:
     app.config_from_object(Configuration)
     app.conf.broker_url = broker_url
     app.conf.result_backend = broker_url
+    # Canvas looks the application up; the thread that empties the outbox must find this one, too.
+    app.set_default()
     return app
 
 
