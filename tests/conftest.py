@@ -1,0 +1,49 @@
+"""What all tests share: markers of tests that need another program, loopback only, and what could not be run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+_PROGRAMS = {"needs_openssl": ("openssl",), "needs_ssh": ("ssh", "sftp")}
+_not_run: list[str] = []
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose program is missing on a person's machine; where the tools are required (CI), fail instead."""
+    for marker, programs in _PROGRAMS.items():
+        missing = [program for program in programs if shutil.which(program) is None]
+        if item.get_closest_marker(marker) and missing:
+            text = f"needs {', '.join(missing)}: run `make tools` (Debian, as root)"
+            if os.environ.get("CERTBRIDGE_TOOLS_REQUIRED"):
+                pytest.fail(text)
+            _not_run.append(item.nodeid)
+            pytest.skip(text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count and name the tests that could not be run."""
+    if _not_run:
+        terminalreporter.section(f"{len(_not_run)} tests were not run for want of a program (make tools)")
+        for name in _not_run:
+            terminalreporter.write_line(name)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no test of this process reach anything but this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6} and isinstance(address, tuple):
+            host = str(address[0])
+            if not (host.startswith("127.") or host in {"::1", "localhost"}):
+                raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    yield
