@@ -7,7 +7,6 @@ and trust known_hosts. Objects are also several times cheaper than file names at
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import socket
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from typing import Protocol
 
 import asyncssh
 from asyncssh.auth import KbdIntPrompts, KbdIntResponse, PasswordChangeResponse
+from asyncssh.public_key import get_default_public_key_algs
 
 from workers.credentials import Credential, Secret
-from workflows.errors import HostKeyChanged, LoginRefused, NodeError, Unreachable
+from workflows.errors import HostKeyChanged, LoginRefused, Unreachable
 
 
 class NodeAddress(Protocol):
@@ -64,6 +64,7 @@ async def log_in(
     Raises: HostKeyChanged: before any password went out. LoginRefused. Unreachable.
     """
     client = _OneAttempt(credential.password)
+    pinned = _public_key(pin)
     try:
         return await asyncssh.connect(
             node.address,
@@ -73,7 +74,8 @@ async def log_in(
             config=None,
             agent_path=None,
             agent_forwarding=False,
-            known_hosts=([_public_key(pin)], [], []),
+            known_hosts=([pinned], [], []),
+            server_host_key_algs=_algorithms(pinned),
             x509_trusted_certs=None,
             x509_trusted_cert_paths=None,
             username=credential.username,
@@ -96,8 +98,6 @@ async def log_in(
         )
     except asyncssh.HostKeyNotVerifiable:
         raise HostKeyChanged(node=node.name) from None
-    except asyncssh.KeyExchangeFailed as error:
-        raise await _without_common_algorithm(node, pin, timings, error) from None
     except asyncssh.PermissionDenied:
         raise _refused(node, credential, client.change_wanted) from None
     except (asyncssh.Error, OSError, TimeoutError) as error:
@@ -211,20 +211,18 @@ def _refused(node: NodeAddress, credential: Credential, change_wanted: bool) -> 
     )
 
 
-async def _without_common_algorithm(
-    node: NodeAddress, pin: str, timings: Timings, error: asyncssh.KeyExchangeFailed
-) -> NodeError:
-    """Tell a host key of another kind from a server too old for us: both end in "no common algorithm"."""
-    with contextlib.suppress(Unreachable):
-        shown, fingerprint = await scan_host_key(node.address, node.port, timeout_s=timings.connect_s)
-        if shown != _openssh(_public_key(pin)):
-            return HostKeyChanged(node=node.name, shown=fingerprint)
-    return Unreachable(f"the server offers no SSH algorithm that we speak ({_short(error)})", node=node.name)
-
-
 @functools.lru_cache(maxsize=1024)
 def _public_key(pin: str) -> asyncssh.SSHKey:
     return asyncssh.import_public_key(pin)
+
+
+def _algorithms(pinned: asyncssh.SSHKey) -> list[str]:
+    """Return the host key algorithms to offer: those of the pinned key first, then all others.
+
+    Offering the pinned kind alone would make a server that got a key of another kind look like one too old for us.
+    """
+    names = (*pinned.sig_algorithms, *get_default_public_key_algs())
+    return list(dict.fromkeys(name.decode() for name in names))
 
 
 def _openssh(key: asyncssh.SSHKey) -> str:
