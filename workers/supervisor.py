@@ -281,6 +281,8 @@ def down(settings: Settings) -> int:
         call(settings, "shutdown")
     while is_up(settings):
         time.sleep(_LOOK_AGAIN_S)
+    with contextlib.suppress(OSError):  # the sockets are gone, so the directory is empty, or somebody else's
+        control_socket(settings).parent.rmdir()
     say("Stopped.")
     return 0
 

@@ -1,0 +1,272 @@
+"""`certbridge doctor`: what could keep a renewal from working, each finding with its remedy; exit 1 when one fails.
+
+A check is a function that gives findings; a failed check never keeps the next from being made. Nothing is changed, but
+for `--credential NAME`, which wakes a credential that rests. Servers are not contacted: what is known of them comes
+from the last survey.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from api.cli.output import Span, note, say
+from api.cli.surroundings import account, open_journal, read_fleet
+from workflows.errors import CertbridgeError, EngineError
+from workflows.settings import Settings, prepare_state
+
+if TYPE_CHECKING:
+    from workflows.facts import NodeFacts
+    from workflows.inventory import ResolvedFleet
+    from workflows.journal import Journal
+
+QUEUES = ("fleet", "cluster", "control")
+# TLS and the dates of certificates bear minutes, not hours; beyond this a fresh certificate may not be valid yet.
+SKEW_S = 60.0
+
+
+class Verdict(Enum):
+    """What came of a check. Only FAILED makes the exit code 1; a NOTE is something to know."""
+
+    WELL = "ok"
+    NOTE = "note"
+    FAILED = "FAILED"
+
+
+_STYLES = {Verdict.WELL: "green", Verdict.NOTE: "yellow", Verdict.FAILED: "bold red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One finding: what was looked at, what came of it, in words, and what to do."""
+
+    what: str
+    verdict: Verdict
+    text: str
+    remedy: str = ""
+
+
+def well(what: str, text: str) -> Check:
+    """Return that *what* is in order."""
+    return Check(what=what, verdict=Verdict.WELL, text=text)
+
+
+def noted(what: str, text: str, remedy: str = "") -> Check:
+    """Return something worth knowing that keeps nothing from working."""
+    return Check(what=what, verdict=Verdict.NOTE, text=text, remedy=remedy)
+
+
+def failed(what: str, text: str, remedy: str) -> Check:
+    """Return that *what* is wrong, and what to do."""
+    return Check(what=what, verdict=Verdict.FAILED, text=text, remedy=remedy)
+
+
+def examine(fleet_file: Path | None, *, wake: str = "") -> int:
+    """Make all checks, print them as they come, and return the exit code. Raises: SettingsError."""
+    settings = Settings.load()
+    failures = 0
+    for check in all_checks(settings, fleet_file, wake=wake):
+        spans: list[Span] = [(f"{check.verdict.value:6}", _STYLES[check.verdict]), f"  {check.what}: {check.text}"]
+        say(*spans)
+        for line in check.remedy.splitlines():
+            say(f"        → {line}")
+        failures += check.verdict is Verdict.FAILED
+    note(f"{failures} of the checks failed." if failures else "Everything is in order.")
+    return 1 if failures else 0
+
+
+def all_checks(settings: Settings, fleet_file: Path | None, *, wake: str) -> Iterator[Check]:
+    """Give the findings of all checks in order."""
+    yield check_state(settings)
+    prepare_state(settings)
+    yield check_broker(settings)
+    try:
+        with open_journal(settings) as journal:
+            yield well("database", _database(settings))
+            yield from check_workers(journal)
+            yield from check_resting(journal, wake)
+            yield from _check_fleet(journal, fleet_file)
+    except EngineError as error:
+        yield failed(
+            "database", str(error), error.remedy() or "Start the database, or correct CERTBRIDGE_DATABASE_URL."
+        )
+
+
+def _database(settings: Settings) -> str:
+    return f"{settings.journal_path if settings.is_sqlite else 'PostgreSQL'} is reachable, its schema is current"
+
+
+def check_state(settings: Settings) -> Check:
+    """Return whether the state directory belongs to this account and to nobody else."""
+    try:
+        status = settings.state.stat()
+    except FileNotFoundError:
+        return noted("state", f"{settings.state} is not there yet; it is made now")
+    if status.st_uid != os.geteuid():
+        return failed("state", f"{settings.state} belongs to another account", "Set CERTBRIDGE_STATE to one of yours.")
+    if status.st_mode & 0o077:
+        return failed(
+            "state",
+            f"others may look into {settings.state} (mode {status.st_mode & 0o777:04o})",
+            f"chmod 0700 {settings.state}",
+        )
+    return well("state", f"{settings.state}, mode 0700")
+
+
+def check_broker(settings: Settings) -> Check:
+    """Return which broker answers."""
+    answer = _ask("broker", settings=settings)
+    if answer.get("broker"):
+        return well("broker", f"{answer['broker']} answers")
+    return failed("broker", answer["problem"], answer["remedy"])
+
+
+def check_workers(journal: Journal) -> Iterator[Check]:
+    """Give which workers were heard of lately; each queue needs one, `control` exactly one."""
+    from workflows.journal import stock
+
+    rows = journal.read(lambda connection: stock.workers(connection, within_s=15))
+    for queue in QUEUES:
+        names = [row.worker for row in rows if queue in row.queues]
+        if not names:
+            yield failed("workers", f"nobody serves the queue {queue}", "Start `certbridge up`.")
+        elif queue == "control" and len(names) > 1:
+            yield noted(
+                "workers", f"queue control is served by {len(names)} workers; one is enough: {', '.join(names)}"
+            )
+        else:
+            yield well("workers", f"queue {queue}: {', '.join(names)}")
+
+
+def check_resting(journal: Journal, wake: str) -> Iterator[Check]:
+    """Give which credentials rest after a refused login, once *wake* was woken."""
+    from workflows.journal import stock
+
+    if wake:
+        woken = journal.write(lambda tx: stock.wake_credential(tx, wake, by=account()))
+        text = "is awake again and will be tried" if woken else "did not rest"
+        yield noted("credentials", f"{wake} {text}")
+    for name, why in journal.read(stock.resting).items():
+        yield failed(
+            "credentials",
+            f"{name} rests, because a server refused it: {why}",
+            f"Correct it, then `certbridge doctor --credential {name}`.",
+        )
+
+
+def _check_fleet(journal: Journal, fleet_file: Path | None) -> Iterator[Check]:
+    from workflows.facts import NodeFacts
+    from workflows.journal import stock
+
+    try:
+        _, fleet = read_fleet(fleet_file)
+    except CertbridgeError as error:
+        yield failed("inventory", str(error), error.remedy())
+        return
+    yield well("inventory", f"{len(fleet.nodes)} nodes in {len(fleet.clusters)} clusters")
+    yield from check_credentials(fleet)
+    yield from check_pins(journal, fleet)
+    latest = journal.read(lambda connection: stock.latest_facts(connection, [node.name for node in fleet.nodes]))
+    facts = {name: NodeFacts.from_json(data) for name, (_, _, data) in latest.items()}
+    yield from check_clocks(fleet, facts)
+    yield from check_guessed(fleet, facts)
+
+
+def check_credentials(fleet: ResolvedFleet) -> Iterator[Check]:
+    """Give whether each credential that the inventory names can be found here, where workers would look."""
+    users: dict[str, list[str]] = {}
+    for node in fleet.nodes:
+        users.setdefault(node.credential, []).append(node.name)
+    for issuer in fleet.issuers:
+        if issuer.passphrase_credential:
+            users.setdefault(issuer.passphrase_credential, []).append(f"issuer {issuer.name}")
+    for name, problem in _ask("credentials", *users).items():
+        text, _, remedy = problem.partition("\n")
+        if problem:
+            yield failed("credentials", f"{text} (used by {_some(users[name])})", remedy)
+        else:
+            yield well("credentials", f"{name} is known (used by {_some(users[name])})")
+
+
+def check_pins(journal: Journal, fleet: ResolvedFleet) -> Iterator[Check]:
+    """Give whether the host key of every node is pinned."""
+    from workflows.journal import stock
+
+    pins = journal.read(stock.pins)
+    unknown = [node.name for node in fleet.nodes if (node.address, node.port) not in pins]
+    if unknown:
+        yield failed(
+            "host keys",
+            f"no key is pinned for {_some(unknown)}",
+            f"Compare and store the fingerprints with `certbridge trust {' '.join(unknown[:3])}`.",
+        )
+    else:
+        yield well("host keys", f"all {len(fleet.nodes)} nodes are pinned")
+
+
+def check_clocks(fleet: ResolvedFleet, facts: dict[str, NodeFacts]) -> Iterator[Check]:
+    """Give whose clock was off at the last survey; a certificate may not be valid yet there."""
+    unseen = [node.name for node in fleet.nodes if node.name not in facts]
+    if unseen:
+        yield noted("clocks", f"never surveyed: {_some(unseen)}", "Make a survey with `certbridge survey`.")
+    known = {name: one.clock_skew_s for name, one in facts.items() if one.clock_skew_s is not None}
+    off = {name: skew for name, skew in known.items() if abs(skew) > SKEW_S}
+    for name, skew in off.items():
+        way = "ahead of" if skew > 0 else "behind"
+        yield failed("clocks", f"{name} is {abs(skew):.0f} s {way} this machine", "Set NTP on both (`ntp server add`).")
+    if known and not off:
+        yield well("clocks", f"{len(known)} nodes agree within {SKEW_S:.0f} s with this machine")
+
+
+def check_guessed(fleet: ResolvedFleet, facts: dict[str, NodeFacts]) -> Iterator[Check]:
+    """Give the forms of commands that a renewal of everything would send and whose replies nobody has seen yet."""
+    from workflows.mmp.commands import command_of
+    from workflows.mmp.replies import Standing
+    from workflows.plan import LineKind
+    from workflows.procedures.renewal import plan_renewal
+
+    if any(node.name not in facts for node in fleet.nodes):
+        return
+    try:
+        plan = plan_renewal(fleet, facts, now=datetime.now(UTC), within=timedelta(days=36_500))
+    except CertbridgeError as error:
+        yield failed("plan", str(error), error.remedy())
+        return
+    lines = [line for lane in plan.lanes for step in lane.steps() for line in step.lines]
+    commands = [command_of(line.text) for line in lines if line.kind is LineKind.COMMAND]
+    guessed = sorted({command.form for command in commands if command.own_standing is Standing.GUESSED})
+    if guessed:
+        yield noted(
+            "commands",
+            f"replies that no real server has confirmed: {'; '.join(guessed)}",
+            "They never count as success; the state is read instead. `certbridge survey --record` keeps real replies.",
+        )
+    else:
+        yield well("commands", "every reply that a renewal needs has been seen")
+
+
+def _ask(*words: str, settings: Settings | None = None) -> dict[str, Any]:
+    """Return the answer of `workers.checks`, which the command line may not import."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.checks", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(settings or Settings.load()).environment()},
+    )
+    if done.returncode:
+        raise EngineError(f"workers.checks ended with code {done.returncode}: {done.stderr.strip()[-300:]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:5])} and {len(names) - 5} more"

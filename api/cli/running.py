@@ -1,0 +1,118 @@
+"""`up`, `down`, `worker`, `beat`, `simulator`, `doctor`, `demo`: what runs, as commands.
+
+The command line reaches workers and simulator as subprocesses only, never by import (house-style.md, import contract),
+so each command here passes its options on and becomes, or waits for, the program that does the work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from api.cli.surroundings import FleetOption
+
+
+class Queue(StrEnum):
+    """The queues that workers serve."""
+
+    FLEET = "fleet"
+    CLUSTER = "cluster"
+    CONTROL = "control"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module, and `doctor` and `demo`."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(doctor)
+    app.command()(demo)
+    app.command()(simulator)
+    app.command()(worker)
+    app.command()(beat)
+
+
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all runs; `down` stops it.")] = False,
+) -> None:
+    """Start broker, workers, clock and Flower on this machine, and stay until Ctrl-C."""
+    _become("workers.supervisor", "up", *(["--detach"] if detach else []))
+
+
+def down() -> None:
+    """Stop what `up` started: workers end the steps they have, the broker goes last."""
+    _become("workers.supervisor", "down")
+
+
+def worker(
+    queue: Annotated[Queue, typer.Argument(help="Which steps: fleet, cluster (databases) or control (one of it).")],
+    name: Annotated[str, typer.Option(help="Name of this worker; one name once on a machine.")] = "",
+    threads: Annotated[int, typer.Option(min=0, help="Steps at the same time; 0: as the settings say.")] = 0,
+) -> None:
+    """Be one worker in the foreground (systemd, containers); TERM stops it politely."""
+    _become("workers.supervisor", "worker", queue.value, "--name", name, "--threads", str(threads))
+
+
+def beat() -> None:
+    """Be the clock in the foreground (systemd, containers); one of it is enough."""
+    _become("workers.supervisor", "beat")
+
+
+def simulator(
+    out: Annotated[Path, typer.Option(help="Directory for fleet.yaml, pins.json, credentials.yaml and the log.")],
+    clusters: Annotated[int, typer.Option(min=1, help="How many clusters.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="How many servers in each cluster.")] = 3,
+    release: Annotated[str, typer.Option(help="Release of the servers: 2.9 or 3.x.")] = "3.9",
+    latency: Annotated[str, typer.Option(help="Seconds for `pki csr`, or 'pki csr=3,webadmin enable=0.5'.")] = "",
+    key_pool: Annotated[str, typer.Option(help="Number of keys made beforehand, or a file of PEM keys.")] = "",
+    days_left: Annotated[float, typer.Option(help="Days left of the old certificates; negative: expired.")] = 12.0,
+    fault: Annotated[list[str] | None, typer.Option(help="A fault as JSON; may be repeated.")] = None,
+    services: Annotated[str, typer.Option(help="webadmin,callbridge,…; else the usual ones of the release.")] = "",
+) -> None:
+    """Run a fleet of simulated servers in the foreground, until Ctrl-C."""
+    words = ["--clusters", str(clusters), "--nodes", str(nodes), "--release", release, "--out", str(out)]
+    words.append(f"--days-left={days_left}")
+    for option, value in (("--latency", latency), ("--key-pool", key_pool), ("--services", services)):
+        if value:
+            words += [option, value]
+    for one in fault or ():
+        words += ["--fault", one]
+    _become("simulator", *words)
+
+
+def doctor(
+    fleet: FleetOption = None,
+    credential: Annotated[
+        str, typer.Option(help="Let this credential, which rests after a refusal, be tried again.")
+    ] = "",
+) -> None:
+    """Check broker, database, workers, inventory, credentials, host keys and clocks; each fault with its remedy."""
+    from api.cli.doctor import examine
+
+    raise typer.Exit(examine(fleet, wake=credential))
+
+
+def demo(
+    clusters: Annotated[int, typer.Option(min=1, help="How many clusters.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="How many servers in each cluster.")] = 3,
+    release: Annotated[str, typer.Option(help="Release of the servers: 2.9 or 3.x.")] = "3.9",
+    ask: Annotated[bool, typer.Option("--ask", help="Let me decide at the gates.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep state, journal and logs afterwards.")] = False,
+    latency: Annotated[float, typer.Option(min=0.0, help="Seconds that a server takes for a key and its CSR.")] = 2.0,
+) -> None:
+    """Renew a simulated fleet from survey to proof, with the commands that you would use yourself."""
+    from api.cli.demo import Story
+
+    with Story(clusters=clusters, nodes=nodes, release=release, ask=ask, keep=keep, latency=latency) as story:
+        raise typer.Exit(story.tell())
+
+
+def _become(module: str, *words: str) -> NoReturn:
+    """Turn this process into `python -m module words…`, so that signals and exit code are its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *words])  # noqa: S606 - our own program, no shell

@@ -1,0 +1,60 @@
+"""Questions of `certbridge doctor` that only workers' code can answer, asked as a subprocess; JSON on standard output.
+
+`python -m workers.checks credentials NAME…` → {"cms": "", "other": "no password or key is known …"}: "" is well.
+`python -m workers.checks broker` → {"broker": "valkey 9.1.2", "problem": "", "remedy": ""}.
+No secret is ever in an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from workers import embedded, supervisor
+from workers.credentials import Credentials
+from workflows.broker import socket_path
+from workflows.errors import CertbridgeError, EngineError
+from workflows.settings import Settings
+
+
+def check_credentials(settings: Settings, names: Sequence[str]) -> dict[str, str]:
+    """Return what hinders each of *names* from being used, "" when nothing does."""
+    known = Credentials(settings.state / "credentials.yaml")
+    found = {}
+    for name in names:
+        try:
+            known.resolve(name)
+            found[name] = ""
+        except CertbridgeError as error:
+            found[name] = f"{error.message}\n{error.remedy()}"
+    return found
+
+
+def check_broker(settings: Settings) -> dict[str, str]:
+    """Return name and version of the broker that answers, or what is wrong with it."""
+    own = socket_path(settings.state)
+    if not settings.broker_url and not embedded.ping(own):
+        return {"broker": "", "problem": "the embedded broker does not run", "remedy": "Start it with `certbridge up`."}
+    try:
+        return {"broker": supervisor.check_broker(settings.broker_url or f"unix://{own}"), "problem": "", "remedy": ""}
+    except EngineError as error:
+        return {"broker": "", "problem": error.message, "remedy": error.remedy()}
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out the command line; return the exit code."""
+    match list(words):
+        case ["credentials", *names]:
+            answer = check_credentials(Settings.load(), names)
+        case ["broker"]:
+            answer = check_broker(Settings.load())
+        case _:
+            print("usage: workers.checks credentials NAME… | broker", file=sys.stderr)  # noqa: T201
+            return 2
+    print(json.dumps(answer))  # noqa: T201 - the answer is the output
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
