@@ -5,7 +5,6 @@ import hmac
 import itertools
 import socket
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -150,6 +149,7 @@ class Node:
             agent_forwarding=False,
             x11_forwarding=False,
             gss_host=None,
+            kbdint_auth=False,  # else one wrong password would be counted twice
             compression_algs=None,
             login_timeout=30,
         )
@@ -210,5 +210,10 @@ class Node:
 
 async def _run_ssh(options: asyncssh.SSHServerConnectionOptions, client: socket.socket) -> None:
     """Let a client log in; afterwards the connection looks after itself."""
-    with suppress(asyncssh.Error, OSError):
+    try:
         await asyncssh.run_server(client, config=None, options=options)
+    except (asyncssh.Error, OSError):
+        client.close()
+    except asyncio.CancelledError:
+        client.close()
+        raise

@@ -1,12 +1,16 @@
 """Settings, files and running services: what takes effect when."""
 
+import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import asyncssh
 import pytest
 from cryptography import x509
-from simulator_client import refused, renewed, served, talk, wait_for
+from simulator_client import refused, renewed, served, shell, talk, wait_for
 
 from simulator.fleet import FleetHandle
 
@@ -83,12 +87,9 @@ def test_c2w_serves_its_leaf_and_refuses_a_peer_without_certificate(fleet: Fleet
     wait_for(lambda: any(r.text == "webbridge3.c2w" and r.outcome != "ok" for r in fleet.records("probe")))
 
 
-def test_c2w_accepts_the_pinned_call_bridge(fleet: FleetHandle, tmp_path: object) -> None:
+def test_c2w_accepts_the_pinned_call_bridge(fleet: FleetHandle, tmp_path: Path) -> None:
     """A peer that shows the pinned Call Bridge certificate is let in."""
-    import socket
-    from pathlib import Path
-
-    pair = Path(str(tmp_path)) / "pair.pem"
+    pair = tmp_path / "pair.pem"
     files = fleet.files("cmscore1")
     pair.write_bytes(files["callbridge.key"] + files["callbridge.crt"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -132,11 +133,22 @@ def test_stores_that_hold_the_authority_need_no_change(start_fleet: Callable[...
 def test_reboot_asks_and_brings_back_stored_settings(fleet: FleetHandle) -> None:
     """A capital Y reboots; the new host name and the stored certificate are in effect afterwards."""
     new = _leaf(renewed(fleet, "cmscore1", "turn-1"))
-    assert talk(fleet, "cmscore1", "turn certs turn-1.key turn-1.crt turn-1-bundle.crt", "hostname cms.example.com")[
-        1
-    ] == ("A reboot is required for the change to take effect\n")
-    assert "Are you sure" in fleet.execute("cmscore1", "reboot", "y")
-    fleet.reboot("cmscore1", 0.1)
+    old = served(fleet, "cmscore1", 5349)
+
+    async def session(key: str) -> str:
+        async with shell(fleet, "cmscore1") as conversation:
+            await conversation.ask("turn certs turn-1.key turn-1.crt turn-1-bundle.crt")
+            said = await conversation.ask("hostname cms.example.com")
+            conversation.send("reboot\r")
+            await conversation.until("(Y/n)")
+            conversation.send(key)
+            await conversation.until(conversation.prompt)
+            return said
+
+    assert asyncio.run(session("y")) == "A reboot is required for the change to take effect\n"
+    assert served(fleet, "cmscore1", 5349) == old
+    with pytest.raises((EOFError, OSError, asyncssh.Error)):
+        asyncio.run(session("Y"))
     wait_for(lambda: fleet.state("cmscore1")["hostname"] == "cms.example.com")
     wait_for(lambda: not refused(fleet, "cmscore1", 5349))
     assert served(fleet, "cmscore1", 5349) == new
@@ -152,9 +164,6 @@ def test_old_certificates_expire_when_asked(start_fleet: Callable[..., FleetHand
 
 def test_ctrl_c_ends_a_running_command(fleet: FleetHandle) -> None:
     """`syslog follow` shows the commands of others until Ctrl-C."""
-    import asyncio
-
-    from simulator_client import shell
 
     async def session() -> str:
         async with shell(fleet, "cmscore1") as conversation:

@@ -1,0 +1,94 @@
+"""The literals: verbatim samples of the manual against the tables, and the standing of each."""
+
+from simulator import cluster
+from simulator.appliance import Appliance, Member
+from simulator.faults import Faults
+from simulator.pki import FreshKeys
+from simulator.releases import Release
+from simulator.services import Service, service_kinds
+from simulator.status import LAYOUTS, render, status_values
+from simulator.texts import TEXTS, Standing, say
+
+WEBADMIN = """\
+Enabled                 : true
+TLS listening interface : a
+TLS listening port      : 443
+Key file                : core.key
+Certificate file        : cmscore-fullchain.cer
+HTTP redirect           : Disabled
+STATUS                  : webadmin running
+"""
+CLUSTER = """\
+Status                   : Enabled
+
+Nodes:
+    10.48.36.61          : Connected Primary
+    10.48.36.118         : Connected Replica ( In Sync )
+    10.48.36.182 (me)    : Connected Replica ( In Sync )
+Node in use              : 10.48.36.61
+
+Interface                : a
+
+Certificates
+  Server Key             : dbserver.key
+  Server Certificate     : dbserver.crt
+  Client Key             : dbclient.key
+  Client Certificate     : dbclient.crt
+  CA Certificate         : dbca.crt
+
+Last command             : 'database cluster join 10.48.36.61' (Success)
+"""
+
+
+def test_webadmin_reads_as_in_the_manual() -> None:
+    """S5, byte for byte; without a bundle there is no row for it."""
+    service = Service.of(service_kinds(sip_media=True)["webadmin"])
+    service.enabled = True
+    endpoint = service.endpoints["webadmin"]
+    values = {"webadmin.key": "core.key", "webadmin.certificate": "cmscore-fullchain.cer", "webadmin.port": "443"}
+    shown = status_values(service, {}) | values
+    assert endpoint.bundle is None
+    assert render("webadmin", shown) == WEBADMIN
+
+
+def test_database_status_reads_as_in_the_manual() -> None:
+    """S1, in the layout of its verbatim sample."""
+    appliance = Appliance(
+        name="cms3",
+        cluster="seoul",
+        address="10.48.36.182",
+        release=Release(3, 9),
+        hostname="cms3",
+        faults=Faults(),
+        keys=FreshKeys(),
+        members=(
+            Member(address="10.48.36.61", role="joined", primary=True),
+            Member(address="10.48.36.118", role="joined"),
+            Member(address="10.48.36.182", role="joined"),
+        ),
+    )
+    assert cluster.status(appliance) == CLUSTER
+
+
+def test_request_reads_as_in_the_manual() -> None:
+    """S6, the two lines after the dots."""
+    assert say("pki.csr", None, name="tac") == (
+        "Created key file tac.key and CSR tac.csr\nCSR file tac.csr ready for download via SFTP\n"
+    )
+
+
+def test_a_literal_can_be_replaced() -> None:
+    """A real transcript wins over the table."""
+    assert say("version", {"version": "Release {release} (build 1)\n"}, release="3.9") == "Release 3.9 (build 1)\n"
+
+
+def test_every_literal_says_where_it_comes_from() -> None:
+    """Verbatim literals name a source of the reference; guessed ones do not claim one."""
+    verbatim = [text.source for text in TEXTS.values() if text.standing is Standing.VERBATIM]
+    assert [source for source in verbatim if not source.startswith(("S", "base"))] == []
+    assert {text.source for text in TEXTS.values() if text.standing is Standing.GUESSED} == {"guess"}
+
+
+def test_every_service_has_a_layout() -> None:
+    """No service is without a status."""
+    assert set(service_kinds(sip_media=True)) - set(LAYOUTS) == set()
