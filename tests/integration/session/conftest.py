@@ -150,6 +150,14 @@ def fleet(key_pool: Path) -> Iterator[FleetHandle]:
     """Give three nodes, fresh for each test."""
     with start_fleet_in_thread(FleetSettings(nodes=3, key_pool=key_pool, password=PASSWORD, reboot_s=0.1)) as fleet:
         yield fleet
+        until(lambda: not running_commands(fleet))
+
+
+def running_commands(fleet: FleetHandle) -> set[int]:
+    """Return the numbers of the commands that servers still work on, also those whose client has gone."""
+    records = fleet.records("command")
+    ended = {one.number for one in records if one.phase == "end"}
+    return {one.number for one in records if one.phase == "begin"} - ended
 
 
 @pytest.fixture

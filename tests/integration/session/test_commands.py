@@ -119,7 +119,7 @@ def test_reading_is_given_up_after_the_second_cut(world):
 def test_silence_is_unknown_after_the_time_limit(make_world):
     """A command that hangs ends at its limit; the next one gets a fresh connection, so no late reply is misread."""
     world = make_world(timings=replace(QUICK, command_s=0.5))
-    world.fleet.fault("hang", match="backup snapshot*")
+    world.fleet.fault("hang", match="backup snapshot*", seconds=1)
     with world.session(SNAPSHOT) as session:
         with pytest.raises(OutcomeUnknown, match=r"no complete answer .* within 0\.5 s"):
             world.do(session.change(SNAPSHOT))
@@ -130,7 +130,7 @@ def test_silence_is_unknown_after_the_time_limit(make_world):
 def test_reading_that_hangs_is_not_repeated(make_world):
     """Only a cut is worth a second try; silence costs its limit once."""
     world = make_world(timings=replace(QUICK, command_s=0.5))
-    world.fleet.fault("hang", match="version")
+    world.fleet.fault("hang", match="version", seconds=1)
     with world.session() as session, pytest.raises(OutcomeUnknown):
         world.do(session.ask(Version()))
     assert world.fleet.commands("cmscore1") == ("version",)
