@@ -408,7 +408,6 @@ def _park(tx: Transaction, row: LaneRow, step: str, node: str, old: Any, max_att
 
 def _reasons(tx: Transaction, run: str, lane: str, steps: list[str]) -> dict[str, str]:
     """Return the last error text of each of *steps*."""
-    tx.flush()  # the failure may have been appended by this very function
     table = tables.event
     kinds = (Kind.STEP_FAILED.value, Kind.STEP_PARKED.value)
     query = (
@@ -417,8 +416,14 @@ def _reasons(tx: Transaction, run: str, lane: str, steps: list[str]) -> dict[str
         .order_by(table.c.n)
     )
     texts: dict[str, str] = defaultdict(lambda: "failed")
-    for row in tx.connection.execute(query):
-        texts[row.step] = str((row.data.get("error") or {}).get("text") or "failed")
+    told = [(row.step, row.data) for row in tx.connection.execute(query)]
+    told += [
+        (event.step, event.data)
+        for event in tx.appended()
+        if (event.run, event.lane) == (run, lane) and event.kind.value in kinds
+    ]
+    for step, data in told:
+        texts[step] = str((data.get("error") or {}).get("text") or "failed")
     return {step: texts[step] for step in steps}
 
 

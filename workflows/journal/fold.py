@@ -136,7 +136,7 @@ def _on_lane(lane: LaneState, event: Event, gates: Mapping[str, GateState]) -> L
     if event.kind is Kind.LANE_SENT:
         return replace(lane, generation=data.get("generation", lane.generation), status="running", reason="")
     if event.kind is Kind.LANE_RESUMED:
-        at_gate = any(gate.status == "open" for gate in gates.values())
+        at_gate = any(gate.status != "passed" for gate in gates.values())
         return replace(lane, status="waiting" if at_gate else "ready", reason="")
     if event.kind is Kind.BARRIER_PASSED:
         excused = lane.excused | frozenset(data.get("excused", ()))

@@ -176,7 +176,7 @@ def _flag(tx: Transaction, run: str, lane: str, flag: str, kind: Kind, by: str, 
 
 
 def _reopen_rejected(tx: Transaction, run: str, lane: str, by: str) -> bool:
-    """Open rejected gates again, and return whether the lane stands at an open gate."""
+    """Open rejected gates again, and return whether the lane stands at a gate that nobody has passed yet."""
     here = (_GATE.c.run == run, _GATE.c.lane == lane)
     gates: Sequence[sa.Row[Any]] = tx.connection.execute(sa.select(_GATE).where(*here)).all()
     for gate in gates:
@@ -185,4 +185,4 @@ def _reopen_rejected(tx: Transaction, run: str, lane: str, by: str) -> bool:
             tx.connection.execute(sa.update(_GATE).where(*here, _GATE.c.gate == gate.gate).values(**again))
             said = {"name": gate.name, "digest": gate.digest, "summary": gate.summary, "again": "the lane was resumed"}
             tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate.gate, actor=by, data=said))
-    return any(gate.status in {"open", "rejected"} for gate in gates)
+    return any(gate.status != "passed" for gate in gates)

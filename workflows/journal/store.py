@@ -33,45 +33,78 @@ _GROUP_MAX = 256
 _KEPT_STATES = 64
 
 
-class Transaction:
-    """One caller's share of a group: SQL through `connection`, events through `append`, one moment of the database."""
+class _Group:
+    """One transaction of the database, shared by all whose functions run in it: its time, chain heads, new events."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
-        self._clock: float | None = None
+        self.clock = float(connection.execute(sa.select(tables.clock())).scalar_one())
+        self.heads: dict[str, tuple[int, str]] = {}
+        self.events: list[Event] = []
+
+    def head(self, run: str) -> tuple[int, str]:
+        """Return number and hash of the last event of *run*. Nobody else writes meanwhile (see `engines`)."""
+        if run not in self.heads:
+            chain = tables.chain
+            query = sa.select(chain.c.head_n, chain.c.head_hash).where(chain.c.run == run)
+            head = self.connection.execute(query).one_or_none()
+            if head is None:
+                raise JournalError(f"There is no run {run} in the journal.", run=run)
+            # Not kept here: the chain may be new, and undone with the function that made it.
+            return (head.head_n, head.head_hash)
+        return self.heads[run]
+
+    def write(self) -> None:
+        """Write the events and the new heads."""
+        if not self.events:
+            return
+        self.connection.execute(sa.insert(tables.event), [_values(event) for event in self.events])
+        chain, first = tables.chain, {event.run: event for event in reversed(self.events)}
+        for run, event in first.items():
+            n, head = self.heads[run]
+            moved = self.connection.execute(
+                sa.update(chain)
+                .where(chain.c.run == run, chain.c.head_n == event.n - 1)
+                .values(head_n=n, head_hash=head)
+            )
+            if moved.rowcount != 1:
+                raise JournalError(f"Somebody else wrote to the chain of run {run} meanwhile.", run=run)
+
+
+class Transaction:
+    """One caller's share of a group: SQL through `connection`, events through `append`, one moment of the database."""
+
+    def __init__(self, group: _Group) -> None:
+        self.connection = group.connection
+        self._group = group
         self._heads: dict[str, tuple[int, str]] = {}
-        self._pending: list[Event] = []
+        self._events: list[Event] = []
 
     @property
     def clock(self) -> float:
-        """Seconds since 1970 by the database's clock, read once: all that one function writes has one time."""
-        if self._clock is None:
-            self._clock = float(self.connection.execute(sa.select(tables.clock())).scalar_one())
-        return self._clock
+        """Seconds since 1970 by the database's clock, read when the group began: all that is written has one time."""
+        return self._group.clock
 
     def now(self) -> datetime:
         """Return the database's time, aware UTC."""
         return moment(self.clock)
 
     def append(self, event: NewEvent) -> Event:
-        """Add *event* to the end of its run's chain; the rows are written when the caller's function returns.
+        """Add *event* to the end of its run's chain; the row is written at the end of the group.
 
-        Nobody else writes meanwhile (see `engines`), so the head that is read here is the head.
-        Raises: JournalError: no such run.
+        Raises: JournalError: no such run, or a name that is no text in a database.
         """
-        if event.run not in self._heads:
-            chain = tables.chain
-            head = self.connection.execute(
-                sa.select(chain.c.head_n, chain.c.head_hash).where(chain.c.run == event.run)
-            ).one_or_none()
-            if head is None:
-                raise JournalError(f"There is no run {event.run} in the journal.", run=event.run)
-            self._heads[event.run] = (head.head_n, head.head_hash)
-        n, prev = self._heads[event.run]
+        n, prev = self._heads.get(event.run) or self._group.head(event.run)
+        for name in (event.lane, event.step, event.node, event.actor):
+            _check_text(name)
         written = chained(event, n=n + 1, at=self.now(), prev=prev)
         self._heads[event.run] = (written.n, written.hash)
-        self._pending.append(written)
+        self._events.append(written)
         return written
+
+    def appended(self) -> tuple[Event, ...]:
+        """Return the events of this group so far, which SELECT does not find yet."""
+        return (*self._group.events, *self._events)
 
     def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
         """Return the INSERT that knows ON CONFLICT in this database."""
@@ -82,39 +115,10 @@ class Transaction:
         statement = self.insert(table).values(**values).on_conflict_do_nothing()
         return self.connection.execute(statement.returning(*table.primary_key.columns)).first() is not None
 
-    def flush(self) -> None:
-        """Write the appended events and the new heads. The journal calls it; callers need not."""
-        if not self._pending:
-            return
-        rows = [
-            {
-                "run": event.run,
-                "n": event.n,
-                "kind": event.kind.value,
-                "lane": event.lane,
-                "step": event.step,
-                "node": event.node,
-                "actor": event.actor,
-                "at": event.at.isoformat(timespec="microseconds"),
-                "data": event.data,
-                "prev": event.prev,
-                "hash": event.hash,
-            }
-            for event in self._pending
-        ]
-        self.connection.execute(sa.insert(tables.event), rows)
-        first = {event.run: event for event in reversed(self._pending)}
-        for run, (n, head) in self._heads.items():
-            if run in first:
-                chain = tables.chain
-                moved = self.connection.execute(
-                    sa.update(chain)
-                    .where(chain.c.run == run, chain.c.head_n == first[run].n - 1)
-                    .values(head_n=n, head_hash=head)
-                )
-                if moved.rowcount != 1:
-                    raise JournalError(f"Somebody else wrote to the chain of run {run} meanwhile.", run=run)
-        self._pending.clear()
+    def keep(self) -> None:
+        """Hand the events on to the group: the caller's function has succeeded. Only the journal calls this."""
+        self._group.heads.update(self._heads)
+        self._group.events.extend(self._events)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,25 +363,28 @@ class Journal:
         with self._writing.begin() as connection:
             if again and self._landed(connection):
                 return
+            group = _Group(connection)
             for job in jobs:
-                _run(connection, job)
-            self._mark(connection)
+                _run(group, job)
+            group.write()
+            self._mark(group)
 
     def _landed(self, connection: sa.Connection) -> bool:
         # After a commit whose answer was lost (faults.md finding 8). The lock on writing is ours, so that one is over.
         query = sa.select(tables.writer.c.commits).where(tables.writer.c.id == self._id)
         return connection.execute(query).scalar_one_or_none() == self._commits
 
-    def _mark(self, connection: sa.Connection) -> None:
-        statement = Transaction(connection).insert(tables.writer)
-        values = {"id": self._id, "commits": self._commits, "at": tables.clock()}
-        connection.execute(
-            statement.values(**values).on_conflict_do_update(
-                index_elements=["id"], set_={"commits": self._commits, "at": tables.clock()}
-            )
+    def _mark(self, group: _Group) -> None:
+        values = {"commits": self._commits, "at": group.clock}
+        group.connection.execute(
+            Transaction(group)
+            .insert(tables.writer)
+            .values(id=self._id, **values)
+            .on_conflict_do_update(index_elements=["id"], set_=values)
         )
         if self._commits == 1:
-            connection.execute(sa.delete(tables.writer).where(tables.writer.c.at < tables.clock() - 7 * 86400.0))
+            week_ago = group.clock - 7 * 86400
+            group.connection.execute(sa.delete(tables.writer).where(tables.writer.c.at < week_ago))
 
     def _dispose(self) -> None:
         self._writing.dispose()
@@ -389,15 +396,15 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _run(connection: sa.Connection, job: _Job) -> None:
+def _run(group: _Group, job: _Job) -> None:
     """Run one function in its savepoint; its own failure stays its own, the database's goes up."""
     job.answer, job.error = None, None
-    savepoint = connection.begin_nested()
+    savepoint = group.connection.begin_nested()
     try:
-        transaction = Transaction(connection)
+        transaction = Transaction(group)
         job.answer = job.function(transaction)
-        transaction.flush()
         savepoint.commit()
+        transaction.keep()
     except BaseException as error:
         if engines.transient(error):
             raise
@@ -409,6 +416,28 @@ def _not_written(error: BaseException) -> BaseException:
     failure = JournalError(f"The journal could not be written ({type(error).__name__}: {error}).")
     failure.__cause__ = error
     return failure
+
+
+def _check_text(name: str) -> None:
+    # One bad name must not spoil the INSERT that all of the group share.
+    if "\x00" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise JournalError(f"{name!r} cannot be written into a database.")
+
+
+def _values(event: Event) -> dict[str, Any]:
+    return {
+        "run": event.run,
+        "n": event.n,
+        "kind": event.kind.value,
+        "lane": event.lane,
+        "step": event.step,
+        "node": event.node,
+        "actor": event.actor,
+        "at": event.at.isoformat(timespec="microseconds"),
+        "data": event.data,
+        "prev": event.prev,
+        "hash": event.hash,
+    }
 
 
 def _event(row: Any) -> Event:

@@ -21,8 +21,8 @@ from tests.integration.journal.world import (
     take,
 )
 from workflows.errors import JournalError, LeaseLost, Stopped
-from workflows.journal import Journal, Kind, NewEvent, done_ids, tables
-from workflows.journal.claims import Claim, Drop, DropReason, intent, outcome, pass_barrier, renew
+from workflows.journal import Journal, Kind, NewEvent, Transaction, done_ids, tables
+from workflows.journal.claims import Claim, Drop, DropReason, finish, intent, outcome, pass_barrier, renew
 from workflows.journal.lanes import (
     cancel_lane,
     finish_lane,
@@ -427,3 +427,16 @@ def test_lane_moves_are_made_once_and_cancel_is_final(journal: Journal) -> None:
         "seoul": "cancelled",
         "busan": "done",
     }
+
+
+def test_failure_of_the_same_commit_is_among_the_reasons(journal: Journal) -> None:
+    """A worker that fails its step and tries the barrier in one function still tells why."""
+    make_run(journal)
+    claimed = must_take(journal)
+
+    def fail_and_try(tx: Transaction) -> object:
+        finish(tx, claimed, status="failed", error=ERROR)
+        return pass_barrier(tx, run="r1", lane=LANE, barrier="b1", generation=1, before={"s1": "a"}, fail_limit=0)
+
+    assert journal.write(fail_and_try) == "stopped"
+    assert journal.state("r1").lanes[LANE].reason.endswith("s1: no such key")

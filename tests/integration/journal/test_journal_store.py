@@ -68,7 +68,6 @@ def test_failing_function_spoils_nothing_for_its_neighbours(journal: Journal) ->
 
     def fail(tx: Transaction) -> None:
         note("never")(tx)
-        tx.flush()
         raise KeyError("mine")
 
     def break_a_rule(tx: Transaction) -> None:
@@ -83,6 +82,39 @@ def test_failing_function_spoils_nothing_for_its_neighbours(journal: Journal) ->
         worse.result(10)
     assert texts(journal) == ["a", "b"]
     assert journal.verify(FLEET) == ()
+
+
+@pytest.mark.parametrize("name", ["nul \x00", "half a letter \udce9"])
+def test_name_that_is_no_text_fails_alone(journal: Journal, name: str) -> None:
+    """What a database cannot hold as text is refused at once, and spoils nothing for its neighbours."""
+    bad_event = NewEvent(run=FLEET, kind=Kind.NOTE, actor=name)
+    good, bad = grouped(journal, note("a"), lambda tx: tx.append(bad_event))
+    assert good.result(10) == "a"
+    with pytest.raises(JournalError, match="cannot be written"):
+        bad.result(10)
+
+
+def test_run_that_was_undone_leaves_no_chain(journal: Journal) -> None:
+    """A function makes a run and then fails; another of the same group makes the same run: one whole chain."""
+
+    def make(tx: Transaction) -> None:
+        tx.insert_once(tables.chain, run="r1", head_n=0, head_hash="")
+        tx.append(NewEvent(run="r1", kind=Kind.NOTE))
+
+    def make_and_fail(tx: Transaction) -> None:
+        make(tx)
+        raise KeyError("undone")
+
+    first, late, second = grouped(
+        journal, make_and_fail, lambda tx: tx.append(NewEvent(run="r1", kind=Kind.NOTE)), make
+    )
+    with pytest.raises(KeyError):
+        first.result(10)
+    with pytest.raises(JournalError, match="no run r1"):
+        late.result(10)
+    second.result(10)
+    assert [event.n for event in journal.events("r1")] == [1]
+    assert journal.verify("r1") == ()
 
 
 def test_answer_comes_only_after_the_commit(url: str, journal: Journal) -> None:
@@ -236,6 +268,35 @@ def test_commit_whose_answer_was_lost_is_not_done_twice(postgres_server: Server,
             journal.write(note("c"))
             assert texts(journal) == ["a", "b", "c"]
             assert journal.verify(FLEET) == ()
+
+
+def test_group_whose_answer_was_lost_is_never_split(
+    postgres_server: Server, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is lost, then the look whether it landed times out: still nothing is done twice."""
+    looks = []
+    look = Journal._landed
+
+    def slow_at_first(journal: Journal, connection: sa.Connection) -> bool:
+        looks.append(True)
+        if len(looks) == 1:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = '50ms'")
+            connection.exec_driver_sql("SELECT pg_sleep(5)")
+        return look(journal, connection)
+
+    monkeypatch.setattr(Journal, "_landed", slow_at_first)
+    name = postgres_url.rsplit("/", 1)[1]
+    with _losing_answers(postgres_server.port) as (port, lose_next_commit):
+        with Journal.open(postgres_server.url(name, port=port)) as journal:
+
+            def lose(tx: Transaction) -> str:
+                lose_next_commit.set()
+                return note("b")(tx)
+
+            futures = grouped(journal, note("a"), lose)
+            assert [future.result(20) for future in futures] == ["a", "b"]
+            assert texts(journal) == ["a", "b"]
+    assert len(looks) == 2
 
 
 def test_group_is_split_when_one_of_it_times_out(postgres_url: str) -> None:

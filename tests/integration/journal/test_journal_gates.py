@@ -1,0 +1,208 @@
+"""Gates: one decision, bound to a digest, by somebody else than who asked; then the lane goes on from the outbox."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.integration.journal.world import LANE, let_lanes_idle, make_run, next_generation, take
+from workflows.errors import DigestChanged, FourEyes, GateDecided, GateError
+from workflows.journal import Journal, Kind, done_ids, outbox, tables
+from workflows.journal.claims import Claim
+from workflows.journal.gates import GateRow, decide, deliver, gate_row, open_gate, open_gates, pass_gate, reopen
+from workflows.journal.lanes import cancel_lane, lane_row, pause_lane, resume_lane
+
+
+@pytest.fixture
+def at_gate(journal: Journal) -> Journal:
+    """Give a journal whose lane stands at gate g1, with nothing left to send."""
+    make_run(journal)
+    assert opened(journal)
+    let_lanes_idle(journal, 0)
+    return journal
+
+
+def opened(journal: Journal, **changes: Any) -> bool:
+    """Open gate g1."""
+    asked = {"gate": "g1", "name": "sign", "generation": 1, "digest": "d1", "summary": {"csrs": 3}, **changes}
+    return journal.write(lambda tx: open_gate(tx, run="r1", lane=LANE, **asked))
+
+
+def decided(journal: Journal, **changes: Any) -> GateRow:
+    """Approve gate g1 as bob."""
+    asked = {"decision": "approve", "by": "bob", "digest": "d1", "four_eyes": True, "requested_by": "ann", **changes}
+    return journal.write(lambda tx: decide(tx, run="r1", lane=LANE, gate="g1", **asked))
+
+
+def passed(journal: Journal) -> bool:
+    """Pass gate g1."""
+    return journal.write(lambda tx: pass_gate(tx, run="r1", lane=LANE, gate="g1"))
+
+
+def flag(journal: Journal) -> str:
+    """Return the lane's flag."""
+    return journal.read(lambda connection: lane_row(connection, "r1", LANE)).flag
+
+
+def status(journal: Journal) -> str:
+    """Return the gate's status, as the row and the fold agree on it."""
+    row = journal.read(lambda connection: gate_row(connection, "r1", LANE, "g1"))
+    assert journal.state("r1").lanes[LANE].gates["g1"].status == row.status
+    return row.status
+
+
+def test_gate_is_opened_once_and_the_lane_waits(at_gate: Journal) -> None:
+    """A second message changes nothing; a step cannot be claimed meanwhile; no generation is raised."""
+    again = opened(at_gate, digest="other")
+    gates = at_gate.read(open_gates)
+    assert (again, flag(at_gate), status(at_gate)) == (False, "waiting", "open")
+    assert [(gate.gate, gate.digest, gate.summary) for gate in gates] == [("g1", "d1", {"csrs": 3})]
+    assert not isinstance(take(at_gate), Claim)
+    assert next_generation(at_gate) is None
+
+
+def test_old_generation_opens_no_gate(journal: Journal) -> None:
+    """A late message of an old canvas does nothing."""
+    make_run(journal)
+    assert not opened(journal, generation=0)
+    assert flag(journal) == ""
+
+
+def test_approval_leads_on_through_the_outbox(at_gate: Journal) -> None:
+    """Approved and advance are one commit; passing opens the way, once."""
+    gate = decided(at_gate, reason="looks right")
+    rows = at_gate.read(outbox.pending)
+    moves = [passed(at_gate), passed(at_gate)]
+    lane = at_gate.state("r1").lanes[LANE]
+    assert (gate.status, gate.decided_by, gate.reason) == ("approved", "bob", "looks right")
+    assert [(row.kind, row.data) for row in rows] == [("advance", {"gate": "g1"})]
+    assert moves == [True, False]
+    assert (flag(at_gate), status(at_gate), lane.status) == ("", "passed", "ready")
+    assert done_ids(lane) == frozenset({"g1"})
+    assert next_generation(at_gate) == 2
+    assert isinstance(take(at_gate, generation=2, predecessors=frozenset({"g1"})), Claim)
+
+
+def test_approval_survives_until_it_is_sent(url: str, at_gate: Journal) -> None:
+    """The process dies between approved and sent: the next one finds the row, and sends it once."""
+    decided(at_gate)
+    at_gate.close()
+    with Journal.open(url) as next_process:
+        rows = next_process.write(outbox.due)
+        marks = [next_process.write(lambda tx: outbox.sent(tx, rows[0].id)) for _ in range(2)]
+        assert [(row.kind, row.run, row.lane) for row in rows] == [("advance", "r1", LANE)]
+        assert marks == [True, False]
+        assert next_process.write(outbox.due) == []
+
+
+def test_second_decision_is_told_who_and_when(at_gate: Journal) -> None:
+    """Approve after approve, reject after approve: refused with the name."""
+    first = decided(at_gate)
+    for decision in ("approve", "reject"):
+        with pytest.raises(GateDecided, match="approved by bob") as refused:
+            decided(at_gate, by="eve", decision=decision, reason="no")
+        assert refused.value.data["when"] == first.decided_at
+
+
+def test_requester_may_not_approve_but_may_reject(at_gate: Journal) -> None:
+    """Four eyes; unless the fleet says otherwise."""
+    with pytest.raises(FourEyes):
+        decided(at_gate, by="ann")
+    assert status(at_gate) == "open"
+    assert decided(at_gate, by="ann", four_eyes=False).decided_by == "ann"
+
+
+def test_approval_of_what_changed_meanwhile_is_refused(at_gate: Journal) -> None:
+    """The digest that was looked at must be the one that stands there."""
+    with pytest.raises(DigestChanged):
+        decided(at_gate, digest="what I saw before")
+    assert status(at_gate) == "open"
+
+
+def test_rejection_needs_a_reason_and_stops_the_lane(at_gate: Journal) -> None:
+    """The reason is the lane's; a resumed lane stands at the gate again."""
+    with pytest.raises(GateError, match="needs a reason"):
+        decided(at_gate, decision="reject", reason=" ")
+    decided(at_gate, decision="reject", reason="wrong CN")
+    lane = at_gate.state("r1").lanes[LANE]
+    assert (lane.status, lane.reason) == ("stopped", "bob rejected sign: wrong CN")
+    assert not passed(at_gate)
+    assert at_gate.write(lambda tx: resume_lane(tx, "r1", LANE, "ann"))
+    assert (flag(at_gate), status(at_gate), at_gate.state("r1").lanes[LANE].status) == ("waiting", "open", "waiting")
+    assert decided(at_gate).status == "approved"
+
+
+def test_gate_that_is_not_open_takes_no_decision(at_gate: Journal) -> None:
+    """Unknown gate, cancelled lane, unknown word: a sentence each."""
+    with pytest.raises(GateError, match="not open"):
+        at_gate.write(
+            lambda tx: decide(
+                tx,
+                run="r1",
+                lane=LANE,
+                gate="g9",
+                decision="approve",
+                by="b",
+                digest="d",
+                four_eyes=True,
+                requested_by="a",
+            )
+        )
+    with pytest.raises(GateError, match="approved or rejected"):
+        decided(at_gate, decision="maybe")
+    at_gate.write(lambda tx: cancel_lane(tx, "r1", LANE, "ann"))
+    with pytest.raises(GateError, match="cancelled"):
+        decided(at_gate)
+
+
+def test_gate_is_not_passed_before_its_time(at_gate: Journal) -> None:
+    """`not_before` is judged by the database's clock; the outbox row waits as long."""
+    decided(at_gate, not_before=datetime.now(UTC) + timedelta(hours=2))
+    early = passed(at_gate)
+    waiting = at_gate.read(outbox.pending)
+    not_before = at_gate.state("r1").lanes[LANE].gates["g1"].not_before
+    at_gate.write(lambda tx: tx.connection.execute(sa.update(tables.gate).values(not_before=tables.clock() - 1)))
+    assert (early, waiting) == (False, [])
+    assert not_before is not None
+    assert passed(at_gate)
+
+
+def test_reopened_gate_forgets_the_approval(at_gate: Journal) -> None:
+    """What was approved changed: the old approval is void, the old digest is refused; after passing nothing is taken back."""
+
+    def again(digest: str) -> None:
+        at_gate.write(
+            lambda tx: reopen(tx, run="r1", lane=LANE, gate="g1", digest=digest, summary={}, why="the primary changed")
+        )
+
+    decided(at_gate)
+    again("d2")
+    assert (status(at_gate), passed(at_gate)) == ("open", False)
+    with pytest.raises(DigestChanged):
+        decided(at_gate)
+    decided(at_gate, digest="d2")
+    assert passed(at_gate)
+    with pytest.raises(GateError, match="passed already"):
+        again("d3")
+
+
+def test_pause_at_a_gate_keeps_the_gate(at_gate: Journal) -> None:
+    """A paused lane passes no gate; resumed, it stands at the gate again."""
+    at_gate.write(lambda tx: pause_lane(tx, "r1", LANE, "ann"))
+    decided(at_gate)
+    assert not passed(at_gate)
+    assert at_gate.write(lambda tx: resume_lane(tx, "r1", LANE, "ann"))
+    assert (flag(at_gate), at_gate.state("r1").lanes[LANE].status) == ("waiting", "waiting")
+    assert passed(at_gate)
+
+
+def test_delivered_certificates_are_in_the_state_and_wake_the_lane(at_gate: Journal) -> None:
+    """Digests by wish; the lane is looked at again."""
+    at_gate.write(lambda tx: deliver(tx, "r1", LANE, {"w1": {"leaf": "ab"}}, "bob"))
+    event = at_gate.events("r1")[-1]
+    assert (event.kind, event.actor) == (Kind.CERTIFICATES_DELIVERED, "bob")
+    assert at_gate.state("r1").lanes[LANE].certificates == {"w1": {"leaf": "ab"}}
+    assert [row.data for row in at_gate.read(outbox.pending)] == [{"delivered": ["w1"]}]
