@@ -215,17 +215,20 @@ class Shell:
             self._after_command()
             if cutting:
                 connection.abort()
-        self._maybe_reboot(faults)
-        if cutting:
+        if self._begins_reboot(faults) or cutting:
             raise Disconnected
         return outcome == Outcome.OK.value
 
-    def _maybe_reboot(self, faults: Mapping[FaultKind, Fault]) -> None:
+    def _begins_reboot(self, faults: Mapping[FaultKind, Fault]) -> bool:
+        """Begin a reboot if a fault or the command itself wants one; no prompt is shown after that."""
         if FaultKind.REBOOT in faults:
             self._reboot(faults[FaultKind.REBOOT].seconds)
-        elif self._appliance.reboot_requested:
+            return True
+        if self._appliance.reboot_requested:
             self._appliance.reboot_requested = False
             self._reboot(None)
+            return True
+        return False
 
     async def _faulty(self, line: str, terminal: Terminal, faults: dict[FaultKind, Fault]) -> Outcome:
         if FaultKind.CUT_BEFORE in faults:
