@@ -84,6 +84,7 @@ def up(settings: Settings, *, detach: bool) -> int:
     Raises: EngineError (running already, broker or workers do not start), SettingsError, JournalError.
     """
     prepare_state(settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started so far is to be taken down again
     with _starting(settings):
         if is_up(settings):
             raise EngineError(

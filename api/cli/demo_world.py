@@ -1,0 +1,147 @@
+"""The world of the demo: a directory of its own with a simulated fleet and a whole engine; nothing stays of it.
+
+Commands are run as the user would type them, each line shown before it runs; so what the demo shows is what happened.
+Everything that was started is stopped at the end, after Ctrl-C too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from api.cli.output import say
+from workflows.errors import EngineError
+from workflows.settings import Settings
+
+_READY_WITHIN_S = 60.0
+
+
+class World:
+    """A simulated fleet and an engine; a context manager. *keep* leaves its directory where it is."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="certbridge-demo-"))
+        self.fleet = self.root / "fleet"
+        self.state = self.root / "state"
+        self._keep = keep
+        self._up = False
+        self._background: list[subprocess.Popen[bytes]] = []
+        # The user's own settings are for the user's own fleet.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("CERTBRIDGE_")}
+        settings = Settings.load(
+            {}, state=self.state, fleet=self.fleet / "fleet.yaml", flower_port=_free_port(), fleet_threads=64
+        )
+        self.settings = settings
+        self.environment = own | settings.environment()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            # The servers first: a step that talks to one ends at once then, instead of taking its time.
+            for process in self._background:
+                _end(process)
+            if self._up:
+                self.quietly("down")
+        finally:
+            if self._keep:
+                say(f"Kept: {self.root} (look at it with CERTBRIDGE_STATE={self.state})")
+            else:
+                shutil.rmtree(self.root, ignore_errors=True)
+
+    def start_simulator(self, *words: str) -> None:
+        """Start `certbridge simulator` in the background and wait until its fleet answers. Raises: EngineError."""
+        line = ["simulator", *words, "--out", str(self.fleet)]
+        _show([*line, "&"])
+        log = self.root / "simulator.log"
+        with log.open("wb") as stream:
+            process = self._start(line, stdout=stream, stderr=stream, new_session=True)
+        self._background.append(process)
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while not (self.fleet / "ready").exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise EngineError(f"The simulator did not start: {log.read_text(errors='replace').strip()[-500:]}")
+            time.sleep(0.05)
+
+    def start_engine(self) -> None:
+        """Run `certbridge up --detach`. Raises: EngineError."""
+        self._up = True
+        if self.run("up", "--detach"):
+            raise EngineError("The engine did not start.", remedy=f"Read the logs in {self.state / 'logs'}.")
+
+    def run(self, *words: str, shorten_to: int = 0) -> int:
+        """Show and run `certbridge words…`; return its exit code. *shorten_to* shows so many lines of it only."""
+        _show(words)
+        if not shorten_to:
+            return _wait(self._start(words))
+        process = self._start(words, stdout=subprocess.PIPE)
+        text = (process.stdout.read() if process.stdout else b"").decode(errors="replace")
+        if process.stdout:
+            process.stdout.close()
+        lines = text.splitlines()
+        for line in lines[:shorten_to]:
+            say(line)
+        if len(lines) > shorten_to:
+            say((f"… and {len(lines) - shorten_to} more lines", "dim"))
+        return _wait(process)
+
+    def quietly(self, *words: str) -> int:
+        """Run `certbridge words…` without showing anything, out of reach of Ctrl-C; return its exit code."""
+        return self._start(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, new_session=True).wait()
+
+    def _start(
+        self,
+        words: Sequence[str],
+        *,
+        stdout: object = None,
+        stderr: object = None,
+        new_session: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        sys.stdout.flush()
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+            [sys.executable, "-c", "from api.cli import main; main()", *words],
+            env=self.environment,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=new_session,
+        )
+
+
+def _show(words: Sequence[str]) -> None:
+    say(("$ ", "bold"), (f"certbridge {' '.join(words)}", "bold cyan"))
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a command; when we are interrupted, let it end by itself first, so that it can clean up."""
+    try:
+        return process.wait()
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
