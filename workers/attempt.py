@@ -24,7 +24,6 @@ from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError
 from workflows.journal import claims, outbox
 from workflows.journal.claims import Claim, Drop
 from workflows.journal.events import Kind
-from workflows.journal.fold import LaneState, done_ids
 from workflows.journal.lanes import stop_lane
 from workflows.journal.store import Transaction
 from workflows.plan import Lane, Plan, Step, predecessors
@@ -62,10 +61,12 @@ class Attempt:
     def carry_out(self) -> Outcome:
         """Do the step, if it is ours to do, and journal what came of it."""
         journal = self._work.journal
-        state = journal.state(self._run).lanes[self._lane.name]
-        if self._step.node and self._step.node in control.nodes_out(self._lane, state):
+        out = control.nodes_out(
+            self._lane, journal.read(functools.partial(claims.excused, run=self._run, lane=self._lane.name))
+        )
+        if self._step.node in out:
             return Outcome.DONE  # left out: its node failed within the fail limit, and the others go on
-        left_out = control.done_with_excused(self._lane, state) - done_ids(state)
+        left_out = frozenset(step.id for step in self._lane.steps() if step.node in out)
         claimed = journal.write(functools.partial(self._claim, left_out=left_out))
         if isinstance(claimed, Drop):
             log.info("step_dropped", run=self._run, step=self._step.id, reason=claimed.reason.value)
@@ -145,7 +146,6 @@ class Attempt:
                 ),
             )
         await context.write(functools.partial(self._finish, claim=context.claim, status="done", data=data, error=None))
-        await asyncio.to_thread(control.finish_when_complete, self._work, self._run, self._lane.name)
         return Outcome.DONE
 
     async def _failed(self, context: StepContext, error: CertbridgeError) -> Outcome:
@@ -189,8 +189,6 @@ class Attempt:
             stop_lane(tx, self._run, self._lane.name, why, data={"step": self._step.id})
 
     async def _context(self, claim: Claim) -> StepContext:
-        state = await asyncio.to_thread(self._work.journal.state, self._run)
-        lane: LaneState = state.lanes[self._lane.name]
         sent, outcomes = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
         return StepContext(
             work=self._work,
@@ -200,7 +198,6 @@ class Attempt:
             lane=self._lane,
             step=self._step,
             claim=claim,
-            state=lane,
             sent=sent,
             outcomes=outcomes,
         )

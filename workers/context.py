@@ -27,7 +27,6 @@ from workflows.facts import NodeFacts
 from workflows.inventory import KeyOrigin, Node, ResolvedFleet
 from workflows.journal import claims, stock
 from workflows.journal.claims import Claim
-from workflows.journal.fold import LaneState
 from workflows.journal.store import Journal, Transaction
 from workflows.journal.vault import Vault
 from workflows.mmp.replies import Outcome, Verdict
@@ -103,7 +102,6 @@ class StepContext:
     lane: Lane
     step: Step
     claim: Claim
-    state: LaneState
     sent: dict[int, int]
     outcomes: dict[int, str]
 
@@ -144,7 +142,11 @@ class StepContext:
 
     async def certificate(self, wish_id: str) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
         """Return the delivered certificate of *wish_id* and its chain (leaf first, root last)."""
-        return await asyncio.to_thread(papers.certificate_of, self.work.journal, self.state, wish_id)
+        return await asyncio.to_thread(self._certificate, wish_id)
+
+    def _certificate(self, wish_id: str) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
+        journal = self.work.journal
+        return papers.certificate_of(journal, journal.state(self.run).lanes[self.lane.name], wish_id)
 
     def ports_of(self, node: str) -> tuple[Mapping[str, Any], ...]:
         """Return the ports of *node* that its prove step will look at."""

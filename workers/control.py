@@ -8,7 +8,7 @@ every 100 ms by a thread of the control worker; beat rings `reconcile`, which fi
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -68,10 +68,10 @@ def advance(work: Work, app: Celery, run: str, lane: str, *, why: str) -> None:
     if row.flag == "waiting":
         _try_gate(work, app, plan, fleet, run, state)
     elif row.flag == "":
-        _send(work, app, plan, run, plan.lane(lane), state, why)
+        _send(work, plan, run, plan.lane(lane), state, why)
 
 
-def _send(work: Work, app: Celery, plan: Plan, run: str, lane: Lane, state: LaneState, why: str) -> None:
+def _send(work: Work, plan: Plan, run: str, lane: Lane, state: LaneState, why: str) -> None:
     done = done_with_excused(lane, state)
     if compile_lane(run, lane, done, 0) is None:
         finish_when_complete(work, run, lane.name)
@@ -151,14 +151,15 @@ def all_over(tx: Transaction, run: str, lane: str, steps: Sequence[str]) -> bool
     return int(tx.connection.execute(over).scalar_one()) == len(steps)
 
 
-def nodes_out(lane: Lane, state: LaneState) -> frozenset[str]:
-    """Return the nodes that failed within the fail limit: the rest of their steps is left out."""
-    return frozenset(step.node for step in lane.steps() if step.id in state.excused and step.node)
+def nodes_out(lane: Lane, excused: Iterable[str]) -> frozenset[str]:
+    """Return the nodes of *excused* steps: they failed within the limit, and the rest of their steps is left out."""
+    steps = frozenset(excused)
+    return frozenset(step.node for step in lane.steps() if step.id in steps and step.node) if steps else frozenset()
 
 
 def done_with_excused(lane: Lane, state: LaneState) -> frozenset[str]:
     """Return the ids that need not be sent: what is done, and all steps of nodes that are out."""
-    out = nodes_out(lane, state)
+    out = nodes_out(lane, state.excused)
     return done_ids(state) | {step.id for step in lane.steps() if step.node in out}
 
 

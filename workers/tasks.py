@@ -20,7 +20,7 @@ from celery.exceptions import Ignore
 from workers import control, steps
 from workers.attempt import Attempt, Outcome
 from workflows import papers
-from workflows.canvas import BARRIER_TASK, GATE_TASK
+from workflows.canvas import BARRIER_TASK, GATE_TASK, ends_canvas
 from workflows.gate import GO
 from workflows.journal import gates
 from workflows.plan import Gate, Lane, Plan, walk
@@ -73,7 +73,8 @@ def barrier(*, run: str, lane: str, step: str, generation: int, header: bool) ->
     if passed != "passed":
         log.info("barrier_held", run=run, lane=lane, barrier=step, why=str(passed))
         raise Ignore
-    control.finish_when_complete(open_now, run, lane)
+    if ends_canvas(plan.lane(lane), step):
+        control.finish_when_complete(open_now, run, lane)
     return {"step": step, "outcome": "passed"}
 
 

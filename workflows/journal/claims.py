@@ -205,6 +205,12 @@ def outcome(
     return _say(tx, claim, Kind.OUTCOME, data)
 
 
+def excused(connection: sa.Connection, run: str, lane: str) -> tuple[str, ...]:
+    """Return the steps of *lane* that a barrier let go within the fail limit."""
+    query = sa.select(_CLAIM.c.step).where(_CLAIM.c.run == run, _CLAIM.c.lane == lane, _CLAIM.c.state == "excused")
+    return tuple(connection.execute(query).scalars())
+
+
 def pass_barrier(
     tx: Transaction,
     *,

@@ -72,6 +72,8 @@ event = sa.Table(
     sa.Column("data", JSONText, nullable=False),
     _name("prev"),
     _name("hash"),
+    sa.Index("event_of_step", "run", "step"),
+    sa.Index("event_of_kind", "run", "kind"),
 )
 
 chain = sa.Table(

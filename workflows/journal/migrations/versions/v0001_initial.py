@@ -33,6 +33,8 @@ def upgrade() -> None:
         _number("n", primary_key=True),
         *(_text(name) for name in ("kind", "lane", "step", "node", "actor", "at", "data", "prev", "hash")),
     )
+    op.create_index("event_of_step", "event", ["run", "step"])
+    op.create_index("event_of_kind", "event", ["run", "kind"])
     op.create_table("chain", _text("run", primary_key=True), _number("head_n"), _text("head_hash"))
     op.create_table(
         "run",
