@@ -1,0 +1,84 @@
+"""`certbridge fleet`: whether the inventory is right, and what it says with every default filled in."""
+
+from __future__ import annotations
+
+import typer
+
+from api.cli.output import Format, OutputOption, Table, emit, say, show, show_warnings
+from api.cli.surroundings import FleetOption, read_fleet
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to *app*."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command("check")(check)
+    group.command("show")(show_fleet)
+    app.add_typer(group, name="fleet", help="Check and show the inventory.")
+
+
+def check(fleet: FleetOption = None, output: OutputOption = Format.TABLE) -> None:
+    """Check the inventory; name every fault with file, line and remedy, all at once (exit 2)."""
+    read, resolved = read_fleet(fleet)
+    found = {
+        "fleet": resolved.name,
+        "clusters": len(resolved.clusters),
+        "nodes": len(resolved.nodes),
+        "certificates": sum(len(cluster.certificates) for cluster in resolved.clusters),
+        "warnings": read.warnings,
+    }
+    if output is not Format.TABLE:
+        emit(found, output)
+        return
+    show_warnings(read.warnings)
+    say(
+        (f"{read.source} is right", "green"),
+        f": fleet {found['fleet']}, {found['clusters']} clusters, {found['nodes']} nodes, "
+        f"{found['certificates']} pairs of key and certificate",
+    )
+
+
+def show_fleet(
+    fleet: FleetOption = None,
+    schema: bool = typer.Option(False, "--schema", help="Show the JSON Schema of the inventory, for editors."),
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show clusters, nodes and certificates with every default filled in."""
+    if schema:
+        from workflows.inventory import json_schema
+
+        emit(json_schema(), Format.JSON if output is Format.TABLE else output)
+        return
+    _, resolved = read_fleet(fleet)
+    if output is not Format.TABLE:
+        emit(resolved.to_json(), output)
+        return
+    nodes = [
+        (
+            cluster.name,
+            node.name,
+            f"{node.address}:{node.port}",
+            node.release or "?",
+            node.database.value,
+            node.credential,
+        )
+        for cluster in resolved.clusters
+        for node in cluster.nodes
+    ]
+    show(Table(columns=("cluster", "node", "address", "release", "database", "credential"), rows=nodes))
+    say()
+    certificates = [
+        (
+            cluster.name,
+            wish.name,
+            ", ".join(wish.nodes),
+            ", ".join(wish.services),
+            wish.common_name,
+            ", ".join((*wish.dns, *wish.ip, *wish.email)),
+            wish.key.value,
+            wish.issuer,
+        )
+        for cluster in resolved.clusters
+        for wish in cluster.certificates
+    ]
+    columns = ("cluster", "certificate", "nodes", "services", "CN", "alternative names", "key", "issuer")
+    show(Table(columns=columns, rows=certificates))

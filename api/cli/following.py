@@ -1,0 +1,179 @@
+"""Following a run: wait for one that only reads, or watch one until it ends or waits for people.
+
+Only the journal is read. A person who presses Ctrl-C stops looking, not the run.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import typer
+
+from api.cli import run_text
+from api.cli.output import console, note, text_of
+from api.cli.progress import Progress
+from api.cli.surroundings import need_worker, now
+from api.run_view import RunView, view
+from workflows.actions import new_run_id, start_run
+from workflows.errors import NoWorker
+from workflows.journal import Event, Journal, Kind, RunState, stock
+from workflows.plan import Plan
+
+LOOK_S = 0.2
+"""How often the journal is looked at."""
+
+_WORKERS_S = 5.0
+_LOST_S = 30.0
+_OVER = frozenset({"done", "failed", "parked"})
+_TOLD = frozenset(
+    {
+        Kind.STEP_DONE,
+        Kind.STEP_FAILED,
+        Kind.STEP_PARKED,
+        Kind.BARRIER_PASSED,
+        Kind.GATE_OPENED,
+        Kind.GATE_APPROVED,
+        Kind.GATE_REJECTED,
+        Kind.GATE_PASSED,
+        Kind.CERTIFICATES_DELIVERED,
+        Kind.LANE_STOPPED,
+        Kind.LANE_PAUSED,
+        Kind.LANE_RESUMED,
+        Kind.LANE_CANCELLED,
+        Kind.LANE_DONE,
+        Kind.PUT_BACK,
+        Kind.ROLLBACK_FAILED,
+        Kind.RUN_CLOSED,
+    }
+)
+
+
+def carry_out(journal: Journal, plan: Plan, *, by: str, what: str) -> RunState:
+    """Start a plan that only reads, wait for its end, and return the state; *what* names it for the progress bar.
+
+    Raises: NoWorker: there is none, or none is left.
+    """
+    need_worker(journal)
+    run = new_run_id(now())
+    start_run(journal, plan, by=by, run=run)
+    steps = [step for lane in plan.lanes for step in lane.steps()]
+    with Progress(what, len(steps)) as progress, _leaving(run):
+        look_for_workers = _Every(_WORKERS_S, partial(_check_workers, journal, run))
+        while True:
+            state = journal.state(run)
+            for lane in state.lanes.values():
+                for step in lane.steps.values():
+                    if step.status in _OVER:
+                        progress.done(step.id, step.status)
+            if state.outcome != "open" or all(
+                lane.status in {"done", "stopped", "cancelled", "paused"} for lane in state.lanes.values()
+            ):
+                return state
+            look_for_workers()
+            time.sleep(LOOK_S)
+
+
+def watch(journal: Journal, run: str) -> int:
+    """Show how *run* goes on until it ends or waits for people; return the exit code of DESIGN.md section 9."""
+    plan = Plan.from_json(journal.plan(run))
+    with _leaving(run):
+        shown = _watch_live(journal, run, plan) if sys.stderr.isatty() else _watch_lines(journal, run, plan)
+    run_text.show_end(shown)
+    return exit_code(shown) or 0
+
+
+def exit_code(shown: RunView) -> int | None:
+    """Return the exit code for a run that ended or waits for people, None while it moves by itself."""
+    if shown.outcome != "open":
+        return {"done": 0, "failed": 1}.get(shown.outcome, 4)
+    if any(lane.moves for lane in shown.lanes):
+        return None
+    states = {lane.status for lane in shown.lanes}
+    if "waiting" in states:
+        return 3
+    if "stopped" in states:
+        return 1
+    return None if states == {"done"} else 4
+
+
+def _watch_lines(journal: Journal, run: str, plan: Plan) -> RunView:
+    told = 0
+    look_for_workers = _Every(_WORKERS_S, partial(_warn_of_workers, journal))
+    while True:
+        for event in journal.events(run, after=told):
+            told = event.n
+            if event.kind in _TOLD:
+                note(_line(event))
+        shown = view(plan, journal.state(run), now=now())
+        if exit_code(shown) is not None:
+            return shown
+        look_for_workers()
+        time.sleep(LOOK_S)
+
+
+def _watch_live(journal: Journal, run: str, plan: Plan) -> RunView:
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=console(sys.stderr), refresh_per_second=8, vertical_overflow="visible", transient=True) as live:
+        while True:
+            shown = view(plan, journal.state(run), now=now())
+            live.update(Group(*(text_of(line) for line in run_text.lines(shown, short=True))))
+            if exit_code(shown) is not None:
+                return shown
+            time.sleep(LOOK_S)
+
+
+def _line(event: Event) -> str:
+    what = event.kind.value.replace("_", " ")
+    where = event.step or event.lane or event.run
+    error = event.data.get("error") or {}
+    why = error.get("text") or event.data.get("reason") or event.data.get("outcome") or ""
+    who = f" by {event.actor}" if event.actor != "engine" else ""
+    return f"{event.at:%H:%M:%S} {where}: {what}{who}{f' ({why})' if why else ''}"
+
+
+def _alive(journal: Journal) -> bool:
+    return bool(journal.read(lambda connection: stock.workers(connection, within_s=_LOST_S)))
+
+
+def _check_workers(journal: Journal, run: str) -> None:
+    if not _alive(journal):
+        raise NoWorker(f"No worker answers any more; run {run} goes on as soon as one does.")
+
+
+def _warn_of_workers(journal: Journal) -> None:
+    if not _alive(journal):
+        note("no worker answers; the run goes on as soon as one does (`certbridge up`)", "yellow")
+
+
+class _Every:
+    """Calls a function when *seconds* are over since it was last called."""
+
+    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._function = function
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._last >= self._seconds:
+            self._last = time.monotonic()
+            self._function()
+
+
+class _leaving:  # noqa: N801 - reads as the context manager it is
+    """Tells who presses Ctrl-C that the run goes on without them."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            note(f"run {self._run} goes on; look at it again with `certbridge runs watch {self._run}`")
+            raise typer.Exit(130)

@@ -1,0 +1,359 @@
+"""`certbridge gates`: what waits for people, the CSRs out, decisions, and the signed certificates in."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from api.cli import request_sheet
+from api.cli.output import Format, OutputOption, Table, emit, moment, note, plain, say, show, show_warnings
+from api.cli.run_text import STYLES
+from api.cli.surroundings import YesOption, account, confirm, now, open_journal, read_bytes, read_moment, run_id
+from workflows.errors import GateError, InputError
+
+if TYPE_CHECKING:
+    from workflows.actions import OpenGate
+    from workflows.journal import Journal
+    from workflows.plan import Plan
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="[RUN]", help="The run's id or @latest; may be left out when one run waits.")
+]
+RunOption = Annotated[str, typer.Option("--run", help="The run's id or @latest; may be left out when one run waits.")]
+LaneOption = Annotated[str, typer.Option("--lane", help="Only this lane.")]
+GateOption = Annotated[Literal["", "sign", "go"], typer.Option("--gate", help="Only this gate: sign or go.")]
+
+LARGEST = 20_000_000
+"""How many bytes a delivery may hold in all; certificates are small."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to *app*."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command("list")(list_gates)
+    group.command("show")(show_gates)
+    group.command("csr")(csr)
+    group.command("approve")(approve)
+    group.command("reject")(reject)
+    group.command("deliver")(deliver)
+    app.add_typer(group, name="gates", help="Decide what waits for people; CSRs out, certificates in.")
+
+
+def list_gates(output: OutputOption = Format.TABLE) -> None:
+    """List every gate that waits, in all runs, oldest first."""
+    with open_journal() as journal:
+        found = [one for run in _waiting_runs(journal) for one in _described(journal, run, "", "")]
+    waiting = [one for one in found if one["waiting"]]
+    if output is not Format.TABLE:
+        emit(waiting, output)
+        return
+    rows = [
+        (
+            one["run"],
+            one["lane"],
+            one["gate"],
+            (one["status"], STYLES.get(one["status"], "")),
+            moment(one["waiting"]["since"]),
+            one["waiting"]["on"],
+            one["waiting"]["who"],
+        )
+        for one in waiting
+    ]
+    show(Table(columns=("run", "lane", "gate", "status", "since", "waiting on", "who may decide"), rows=rows))
+
+
+def show_gates(
+    run: RunArgument = "", lane: LaneOption = "", gate: GateOption = "", output: OutputOption = Format.TABLE
+) -> None:
+    """Show the gates of a run: requests or certificates, the digest a decision is bound to, who decided what."""
+    with open_journal() as journal:
+        name = _run(journal, run)
+        found = _described(journal, name, lane, gate)
+        if output is not Format.TABLE:
+            emit(found, output)
+            return
+        _show(journal, name, found)
+
+
+def csr(
+    run: RunArgument = "",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files; it is made.")] = ...,  # type: ignore[assignment]
+    lane: LaneOption = "",
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Write the request sheet; after the approval of `sign`, the CSR files too."""
+    from workflows.gate import SIGN
+
+    with open_journal() as journal:
+        name = _run(journal, run)
+        plan = _plan(journal, name)
+        gates = _opened(journal, name, lane, SIGN)
+        found = {one.lane: request_sheet.requests(journal, name, plan, one.lane) for one in gates}
+    every = [one for requests in found.values() for one in requests]
+    if not every:
+        raise GateError(f"Run {name} has no requests at a sign gate yet.", remedy=f"See `certbridge runs show {name}`.")
+    released = {one.lane for one in gates if one.state.status in {"approved", "passed"}}
+    files = {
+        "request-sheet.txt": request_sheet.as_text(name, every).encode(),
+        "request-sheet.csv": request_sheet.as_csv(every).encode(),
+    }
+    files |= {one.file: one.pem for lane_name in released for one in found[lane_name]}
+    _write_files(out, files)
+    if output is Format.TABLE:
+        for file in files:
+            say(str(out / file))
+    else:
+        emit({"run": name, "files": sorted(files), "requests": [request_sheet.as_json(one) for one in every]}, output)
+    held = sorted(set(found) - released)
+    if held:
+        note(f"lane {', '.join(held)}: the CSR files come once `sign` is approved (`certbridge gates approve {name}`)")
+
+
+def approve(
+    run: RunArgument = "",
+    lane: LaneOption = "",
+    gate: GateOption = "",
+    not_before: Annotated[
+        str | None, typer.Option("--not-before", metavar="ISO", help="Approved, but nothing moves before this time.")
+    ] = None,
+    digest: Annotated[str, typer.Option("--digest", help="What you looked at, in full or its first 12 digits.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="A word for the journal.")] = "",
+    yes: YesOption = False,
+) -> None:
+    """Approve all open gates of a run (or those of --lane and --gate), after showing them."""
+    moment_ = read_moment(not_before) if not_before else None
+    _decide("approve", run, lane, gate, digest=digest, reason=reason, not_before=moment_, yes=yes)
+
+
+def reject(
+    reason: Annotated[str, typer.Option("--reason", help="Why; whoever asked for the run reads it.")],
+    run: RunArgument = "",
+    lane: LaneOption = "",
+    gate: GateOption = "",
+    yes: YesOption = False,
+) -> None:
+    """Reject all open gates of a run (or those of --lane and --gate); their lanes stop."""
+    _decide("reject", run, lane, gate, digest="", reason=reason, not_before=None, yes=yes)
+
+
+def deliver(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Certificates: files, folders, .zip.")],
+    run: RunOption = "",
+    lane: LaneOption = "",
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Take signed certificates of any format in any order; nothing is taken until all that came is right."""
+    from workflows import papers
+
+    pile = read_files(files)
+    with open_journal() as journal:
+        name = _run(journal, run)
+        took = papers.deliver(journal, name, pile, by=account(), now=now(), lane=lane)
+    if output is not Format.TABLE:
+        emit({"run": name} | plain(asdict(took)), output)
+        return
+    show_warnings(took.warnings)
+    for wish in took.taken:
+        say(("matched ", "green"), wish)
+    for wish in took.missing:
+        say(("missing ", "yellow"), wish)
+    if took.complete:
+        say(f"lane {', '.join(took.complete)} has all its certificates and goes on")
+
+
+def read_files(paths: Sequence[Path]) -> dict[str, bytes]:
+    """Return {name: bytes} of *paths*: files as they are, folders and .zip archives with all they hold.
+
+    Raises: InputError: not there, empty, or more than certificates can be.
+    """
+    found: dict[str, bytes] = {}
+    size = 0
+    for name, data in (each for path in paths for each in _contents(path)):
+        size += len(data)
+        if size > LARGEST:
+            raise InputError(f"{name}: more than {LARGEST // 1_000_000} MB", remedy="Send certificates only.")
+        found[name] = data
+    if not found:
+        raise InputError(f"{', '.join(map(str, paths))}: there are no files", remedy="Name the certificate files.")
+    return found
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
+                yield from _contents(file)
+    elif path.suffix.lower() == ".zip":
+        yield from _unpacked(path)
+    else:
+        if path.exists() and path.stat().st_size > LARGEST:
+            raise InputError(f"{path}: more than {LARGEST // 1_000_000} MB", remedy="Send certificates only.")
+        yield str(path), read_bytes(path, "the certificates", "Name files, folders or .zip archives.")
+
+
+def _unpacked(path: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                # The size in the directory may lie, so no more than one byte beyond the limit is ever unpacked.
+                if not entry.is_dir():
+                    with archive.open(entry) as stream:
+                        yield f"{path}/{entry.filename}", stream.read(LARGEST + 1)
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise InputError(f"{path} cannot be unpacked ({error})", remedy="Unpack it and name the folder.") from error
+
+
+def _decide(
+    decision: Literal["approve", "reject"],
+    run: str,
+    lane: str,
+    gate: str,
+    *,
+    digest: str,
+    reason: str,
+    not_before: Any,
+    yes: bool,
+) -> None:
+    from workflows import actions
+
+    with open_journal() as journal:
+        name = _run(journal, run)
+        every = _opened(journal, name, lane, gate)
+        chosen = [one for one in every if one.state.status == "open"] or every[-1:]
+        if digest and len(chosen) > 1:
+            raise InputError("--digest names one gate, but several are open.", remedy="Say `--lane` or `--gate` too.")
+        if any(one.state.status == "open" for one in chosen):
+            ids = {one.gate.id for one in chosen}
+            described = [one for one in _described(journal, name, lane, gate) if one["id"] in ids]
+            _show(journal, name, described, to_stderr=True)
+            confirm(f"{decision.capitalize()} {', '.join(f'{one.lane} {one.gate.name}' for one in chosen)}?", yes=yes)
+        for one in chosen:
+            bound = one.state.digest if len(digest) >= 12 and one.state.digest.startswith(digest) else digest
+            # Without --digest the decision is bound to what was just shown, not to what stands there by now.
+            shown = bound or one.state.digest
+            actions.decide(
+                journal, one, decision=decision, by=account(), digest=shown, reason=reason, not_before=not_before
+            )
+            word = "approved" if decision == "approve" else "rejected"
+            say((word, STYLES[word]), f" {one.gate.name} of lane {one.lane}, digest {one.state.digest[:12]}")
+    if decision == "approve" and any(one.gate.name == "sign" for one in chosen):
+        note(f"CSR files: `certbridge gates csr {name} --out DIR`; then `certbridge gates deliver FILE…`")
+
+
+def _described(journal: Journal, run: str, lane: str, gate: str) -> list[dict[str, Any]]:
+    from api.run_view import waiting_on
+
+    plan = _plan(journal, run)
+    state = journal.state(run)
+    found = []
+    for one in _opened(journal, run, lane, gate):
+        here = state.lanes[one.lane]
+        requests = request_sheet.requests(journal, run, plan, one.lane)
+        waiting = waiting_on(plan, here, one.state, one.requested_by, now())
+        found.append(
+            {
+                "run": run,
+                "id": one.gate.id,
+                "lane": one.lane,
+                "gate": one.gate.name,
+                "status": one.state.status,
+                "digest": one.state.digest,
+                "summary": one.state.summary,
+                "opened_at": one.state.opened_at,
+                "decided_by": one.state.decided_by,
+                "decided_at": one.state.decided_at,
+                "reason": one.state.reason,
+                "not_before": one.state.not_before,
+                "requested_by": one.requested_by,
+                "four_eyes": one.four_eyes,
+                "waiting": None if waiting is None else asdict(waiting),
+                "requests": [request_sheet.as_json(each) for each in requests],
+                "certificates": sorted(here.certificates),
+            }
+        )
+    return found
+
+
+def _show(journal: Journal, run: str, found: Sequence[dict[str, Any]], *, to_stderr: bool = False) -> None:
+    from api.cli import plan_text
+    from workflows.plan import Lane, Plan, Seq, walk
+
+    def tell(text: str, style: str = "") -> None:
+        if to_stderr:
+            note(text, style)
+        else:
+            say((text, style))
+
+    plan = _plan(journal, run)
+    for one in found:
+        tell(f"{one['gate']} of lane {one['lane']}: {one['status']}", STYLES.get(one["status"], ""))
+        if one["waiting"]:
+            tell(f"  waiting on: {one['waiting']['on']}; who may decide: {one['waiting']['who']}")
+        if one["decided_by"]:
+            why = f" ({one['reason']})" if one["reason"] else ""
+            tell(f"  decided by {one['decided_by']} at {moment(one['decided_at'])}{why}")
+        tell(f"  digest {one['digest']}")
+        for each in one["requests"]:
+            mark = "certificate is here" if each["wish"] in one["certificates"] else "certificate is missing"
+            tell(f"  {each['wish']}: {each['subject']}; {', '.join(each['names']) or 'no alternative names'}")
+            tell(f"    {each['key']}, public key SHA-256 {each['spki_sha256'][:16]}…, {mark}")
+        lane = plan.lane(one["lane"])
+        leaves = list(walk(lane.tree))
+        place = next(number for number, leaf in enumerate(leaves) if leaf.id == one["id"])
+        if one["status"] in {"open", "approved"}:
+            rest = Plan(kind=plan.kind, fleet={}, lanes=(Lane(name=lane.name, tree=Seq(tuple(leaves[place + 1 :]))),))
+            tell("  what comes behind it:")
+            for line in plan_text.lines(rest):
+                tell("  " + "".join(span if isinstance(span, str) else span[0] for span in line))
+    for line in plan_text.notices(plan):
+        tell("".join(span if isinstance(span, str) else span[0] for span in line))
+
+
+def _opened(journal: Journal, run: str, lane: str, gate: str) -> tuple[OpenGate, ...]:
+    from workflows import actions
+
+    lanes = tuple(journal.state(run).lanes)
+    if lane and lane not in lanes:
+        raise InputError(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(lanes)}.")
+    found = actions.open_gates(journal, run, lane=lane, name=gate)
+    if not found:
+        raise GateError(f"Run {run} stands at no such gate yet.", remedy=f"See `certbridge runs show {run}`.")
+    return found
+
+
+def _run(journal: Journal, run: str) -> str:
+    if run:
+        return run_id(journal, run)
+    waiting = _waiting_runs(journal)
+    if not waiting:
+        raise GateError("No run waits for people.", remedy="Name the run; see `certbridge runs list`.")
+    if len(waiting) > 1:
+        raise InputError(f"Several runs wait: {', '.join(waiting)}.", remedy="Say which one you mean.")
+    return waiting[0]
+
+
+def _waiting_runs(journal: Journal) -> list[str]:
+    from workflows.journal import gates
+
+    rows = journal.read(lambda connection: gates.open_gates(connection, ("open", "approved", "rejected")))
+    return list(dict.fromkeys(row.run for row in rows))
+
+
+def _plan(journal: Journal, run: str) -> Plan:
+    from workflows.plan import Plan
+
+    return Plan.from_json(journal.plan(run))
+
+
+def _write_files(folder: Path, files: dict[str, bytes]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror})", remedy="Name another folder.") from error

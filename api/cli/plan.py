@@ -1,0 +1,198 @@
+"""`certbridge plan`: what would be done, line by line. Nothing is changed, and the same facts give the same bytes."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.output import Format, OutputOption, emit, note, say, show_warnings
+from api.cli.surroundings import (
+    CertificateOption,
+    ClusterOption,
+    FleetOption,
+    NodeOption,
+    account,
+    load_settings,
+    now,
+    open_journal,
+    read_bytes,
+    read_fleet,
+    read_moment,
+    read_span,
+    write_private,
+)
+from workflows.errors import InputError, PlanStale
+
+if TYPE_CHECKING:
+    from workflows.facts import NodeFacts
+    from workflows.inventory import ResolvedFleet
+    from workflows.journal import Journal
+    from workflows.plan import Plan
+
+FORMAT = 1
+"""Version of the plan file."""
+
+_AGAIN = "Make it again: `certbridge plan --save FILE`, then `certbridge run FILE`."
+
+WithinOption = Annotated[str, typer.Option("--within", help="What ends within this time is due: 30d, 12h, 2w.")]
+SurveyOption = Annotated[bool, typer.Option("--survey", help="Read the servers first.")]
+NowOption = Annotated[
+    str | None, typer.Option("--now", metavar="ISO", help="Plan as if it were this time (ISO 8601; UTC if no zone).")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to *app*."""
+    app.command("plan")(show_plan)
+
+
+def show_plan(
+    fleet: FleetOption = None,
+    cluster: ClusterOption = None,
+    node: NodeOption = None,
+    certificate: CertificateOption = None,
+    within: WithinOption = "30d",
+    survey: SurveyOption = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write the plan to FILE, for `certbridge run FILE`.")
+    ] = None,
+    at: NowOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show what is due and every line that would be typed, with what it interrupts and the way back."""
+    made = from_options(fleet, cluster, node, certificate, within=within, survey=survey, at=at)
+    if save is not None:
+        write_private(save, (json.dumps(to_document(made), sort_keys=True, indent=1) + "\n").encode())
+        note(f"the plan is in {save}; carry it out with `certbridge run {save}`")
+    if output is not Format.TABLE:
+        emit(to_document(made), output)
+        return
+    if made.empty:
+        say(("Nothing is due: everything is as wanted.", "green"))
+        return
+    from api.cli import plan_text
+
+    for line in (*plan_text.lines(made), *plan_text.notices(made), *plan_text.summary_lines(made)):
+        say(*line)
+
+
+def from_options(
+    fleet: Path | None,
+    cluster: list[str] | None,
+    node: list[str] | None,
+    certificate: list[str] | None,
+    *,
+    within: str,
+    survey: bool,
+    at: str | None,
+) -> Plan:
+    """Return the plan that the options of `plan` and `run` mean; servers are surveyed first when *survey* is said."""
+    from workflows.inventory import select
+
+    span, moment = read_span(within), read_moment(at) if at else now()
+    read, resolved = read_fleet(fleet)
+    show_warnings(read.warnings)
+    wanted = select(resolved, cluster or (), node or (), certificate or ())
+    settings = load_settings()
+    with open_journal(settings) as journal:
+        if survey:
+            _survey(journal, resolved, wanted)
+        return make(journal, resolved, wanted, at=moment, within=span, facts_age=timedelta(hours=settings.facts_hours))
+
+
+def make(
+    journal: Journal,
+    fleet: ResolvedFleet,
+    wanted: ResolvedFleet,
+    *,
+    at: datetime,
+    within: timedelta,
+    facts_age: timedelta,
+) -> Plan:
+    """Return the plan that renews what is due in *wanted*, a part of *fleet*.
+
+    Raises: InputError: a node of *wanted* has no facts younger than *facts_age*. PlanError: see `plan_renewal`.
+    """
+    from workflows.procedures.renewal import plan_renewal
+
+    facts = fresh_facts(journal, fleet, wanted, facts_age=facts_age)
+    return plan_renewal(fleet, facts, now=at, within=within, wanted=wanted)
+
+
+def fresh_facts(
+    journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet, *, facts_age: timedelta
+) -> dict[str, NodeFacts]:
+    """Return the latest facts of every node that has some; those of *wanted* must be fresh. Raises: InputError."""
+    from workflows.facts import NodeFacts
+    from workflows.journal import stock
+
+    found = journal.read(partial(stock.latest_facts, nodes=[node.name for node in fleet.nodes]))
+    # Judged by the real time: `--now` plans for another day, it does not make an old survey young.
+    fresh = {name for name, (_, seen, _) in found.items() if now() - seen <= facts_age}
+    names = [node.name for node in wanted.nodes]
+    stale = [name for name in names if name not in fresh]
+    if stale:
+        shown = ", ".join(stale[:5]) + (f" and {len(stale) - 5} more" if len(stale) > 5 else "")
+        hours = facts_age.total_seconds() / 3600
+        raise InputError(
+            f"no survey of the last {hours:.0f} hours: {shown}",
+            remedy="Run `certbridge survey`, or plan with `--survey`.",
+        )
+    touched = {cluster.name for cluster in wanted.clusters}
+    for node in fleet.nodes:
+        if node.cluster in touched and node.name not in fresh:
+            note(f"warning: {node.name} has no fresh survey, so its trust stores are not known", "yellow")
+    return {name: NodeFacts.from_json(said) for name, (_, _, said) in found.items()}
+
+
+def to_document(made: Plan) -> dict[str, Any]:
+    """Return the plan file: {"format", "digest", "plan", "summary"}."""
+    from api.cli import plan_text
+
+    return {"format": FORMAT, "digest": made.digest(), "plan": made.to_json(), "summary": plan_text.summary(made)}
+
+
+def read_document(file: Path) -> Plan:
+    """Return the plan in *file*. Raises: InputError: it is no plan of this version, or it was changed."""
+    from workflows.plan import Plan
+
+    data = read_bytes(file, "the plan", "Make one with `certbridge plan --save FILE`.")
+    remedy = "Make it again with `certbridge plan --save FILE`."
+    try:
+        document = json.loads(data)
+        made = Plan.from_json(document["plan"])
+        digest = document["digest"]
+    except Exception as error:  # cattrs raises groups of anything for a file that is something else
+        raise InputError(f"{file} is no plan of this version of certbridge", remedy=remedy) from error
+    if document.get("format") != FORMAT or made.digest() != digest:
+        raise InputError(f"{file} was changed after the plan was made", remedy=remedy)
+    return made
+
+
+def check_fresh(journal: Journal, made: Plan) -> None:
+    """Return when the plan was made from the latest facts of its nodes. Raises: PlanStale that names the others."""
+    from workflows.canonical import digest_of_json
+    from workflows.journal import stock
+
+    latest = journal.read(partial(stock.latest_facts, nodes=list(made.facts)))
+    newer = [
+        node for node, digest in made.facts.items() if node not in latest or digest_of_json(latest[node][2]) != digest
+    ]
+    if newer:
+        raise PlanStale(f"The plan is older than the last survey of {', '.join(newer)}.", remedy=_AGAIN)
+
+
+def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> None:
+    from api.cli.survey import take
+    from workflows.inventory import select
+
+    # Whole clusters: a server outside the selection may pin a certificate inside it.
+    whole = select(fleet, [cluster.name for cluster in wanted.clusters])
+    found = take(journal, fleet, whole, by=account())
+    for name, error in found.failed.items():
+        note(f"{name}: {error['text']}", "red")

@@ -1,0 +1,166 @@
+"""`certbridge run`: start what a plan shows, after a person has seen the lines that come first.
+
+Stages 200 and 300 make new files only, so one yes is enough for them; what interrupts anything waits behind the gates.
+Keys and CSRs that were brought in (`key: file`) are checked here and sealed in the same commit that starts the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli import plan as planning
+from api.cli.output import Format, OutputOption, emit, note, say
+from api.cli.surroundings import (
+    CertificateOption,
+    ClusterOption,
+    FleetOption,
+    NodeOption,
+    YesOption,
+    account,
+    confirm,
+    load_settings,
+    need_worker,
+    now,
+    open_journal,
+    read_bytes,
+)
+from workflows.errors import CertificateError, Finding, InputError
+
+if TYPE_CHECKING:
+    from workflows.journal import Journal, Transaction
+    from workflows.plan import Plan
+    from workflows.settings import Settings
+
+FIRST_STAGES = (200, 300)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to *app*."""
+    app.command("run")(run)
+
+
+def run(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A plan from `certbridge plan --save`.")] = None,
+    fleet: FleetOption = None,
+    cluster: ClusterOption = None,
+    node: NodeOption = None,
+    certificate: CertificateOption = None,
+    within: planning.WithinOption = "30d",
+    survey: planning.SurveyOption = False,
+    at: planning.NowOption = None,
+    yes: YesOption = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Follow it; ends with exit code 3 where people must decide.")
+    ] = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Start a run and print its id: prepare and request at once, then it waits for approval."""
+    if file is not None:
+        _refuse_selectors(fleet, cluster, node, certificate, survey=survey, at=at)
+        made = planning.read_document(file)
+    else:
+        made = planning.from_options(fleet, cluster, node, certificate, within=within, survey=survey, at=at)
+    from api.cli import plan_text
+
+    if made.empty:
+        note("Nothing is due: everything is as wanted.")
+        return
+    settings = load_settings()
+    with open_journal(settings) as journal:
+        planning.check_fresh(journal, made)
+        for line in (*plan_text.lines(made, stages=FIRST_STAGES), *plan_text.notices(made)):
+            note("".join(span if isinstance(span, str) else span[0] for span in line))
+        note(f"digest {made.digest()}; whatever interrupts a service waits behind the gates")
+        confirm("Begin with these lines?", yes=yes)
+        name = start(journal, settings, made, by=account())
+        if output is Format.TABLE:
+            say(name)
+        else:
+            emit({"run": name, "digest": made.digest()}, output)
+        if watch:
+            from api.cli.following import watch as follow
+
+            raise typer.Exit(follow(journal, name))
+    note(f"follow it with `certbridge runs watch {name}`")
+
+
+def start(journal: Journal, settings: Settings, made: Plan, *, by: str) -> str:
+    """Start the run of plan *made* and return its id; keys that were brought in are sealed in the same commit.
+
+    Raises: NoWorker, PlanError (nothing to do), Reserved, CertificateError (what was brought in does not fit).
+    """
+    from workflows.actions import new_run_id, start_run
+
+    brought = read_brought(made)
+    need_worker(journal)
+    name = new_run_id(now())
+    start_run(journal, made, by=by, run=name, also=_sealing(settings, name, brought) if brought else None)
+    return name
+
+
+def read_brought(made: Plan) -> dict[str, bytes]:
+    """Return {"<wish id>.key": PEM, "<wish id>.csr": PEM} of the wishes with `key: file`.
+
+    Raises: CertificateError with every finding: unreadable, not one pair, or not what was wished. InputError: no file.
+    """
+    from workflows.inventory import KeyOrigin
+
+    brought: dict[str, bytes] = {}
+    findings: list[Finding] = []
+    for wish_id, wish in made.wishes.items():
+        if wish["key"] != KeyOrigin.FILE.value:
+            continue
+        try:
+            brought |= _read_pair(wish_id, wish)
+        except CertificateError as error:
+            findings.extend(error.findings)
+    if findings:
+        raise CertificateError(findings)
+    return brought
+
+
+def _read_pair(wish_id: str, wish: Mapping[str, Any]) -> dict[str, bytes]:
+    from workflows.papers import sans_of, subject_of
+    from workflows.x509.request import check_request, key_pem, read_private_key, read_request, spki_sha256
+
+    key_file, csr_file = Path(wish["key_file"]), Path(wish["csr_file"])
+    named = f"of certificate {wish['name']}"
+    key_data = read_bytes(key_file, f"the key {named}", "Correct `key_file`, or use `key: node` or `key: engine`.")
+    csr_data = read_bytes(csr_file, f"the CSR {named}", "Correct `csr_file`, or use `key: node` or `key: engine`.")
+    key = read_private_key(key_data, where=key_file.name)
+    request = read_request(csr_data, where=csr_file.name)
+    faults = [
+        Finding(f"{csr_file.name} ({one.where})", one.what, one.remedy)
+        for one in check_request(request, subject_of(wish), sans_of(wish)).faults
+    ]
+    if spki_sha256(key) != request.spki_sha256:
+        remedy = "Bring the CSR that was made with this key."
+        faults.append(Finding(csr_file.name, f"is not for the key in {key_file.name}", remedy))
+    if faults:
+        raise CertificateError(faults)
+    return {f"{wish_id}.key": key_pem(key), f"{wish_id}.csr": request.pem}
+
+
+def _sealing(settings: Settings, name: str, brought: Mapping[str, bytes]) -> Callable[[Transaction], None]:
+    from workflows.journal import stock
+    from workflows.journal.vault import Vault
+
+    vault = Vault(settings.vault_dir)
+    sealed = {f"{name}/{row}": vault.seal(f"{name}/{row}", data) for row, data in brought.items()}
+
+    def write(tx: Transaction) -> None:
+        for row, ciphertext in sealed.items():
+            stock.seal(tx, row, ciphertext)
+
+    return write
+
+
+def _refuse_selectors(*given: object, survey: bool, at: str | None) -> None:
+    if any(given) or survey or at:
+        raise InputError(
+            "A plan file says everything by itself.", remedy="Leave the selectors out, or leave the file out."
+        )

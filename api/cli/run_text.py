@@ -1,0 +1,142 @@
+"""A run in lines of text: the tree with states and times, errors with remedies, and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from api.cli.output import Span, lasted, moment, say
+
+if TYPE_CHECKING:
+    from api.run_view import LaneView, PartView, RunView
+
+Spans = tuple[Span, ...]
+
+STAGES = {
+    50: "trust",
+    100: "survey",
+    200: "prepare",
+    300: "request",
+    400: "sign",
+    500: "deliver",
+    550: "recheck",
+    600: "trust",
+    700: "apply",
+    800: "prove",
+    900: "close",
+}
+"""The names of the stages of DESIGN.md section 7."""
+
+STYLES = {
+    "done": "green",
+    "passed": "green",
+    "approved": "green",
+    "running": "cyan",
+    "waiting": "yellow",
+    "paused": "yellow",
+    "excused": "yellow",
+    "failed": "bold red",
+    "parked": "bold red",
+    "stopped": "bold red",
+    "rejected": "bold red",
+    "cancelled": "magenta",
+    "open": "dim",
+}
+_MARKS = {"done": "✓", "running": "▶", "failed": "✗", "parked": "✗", "rejected": "✗", "waiting": "⏸", "approved": "⏸"}
+
+
+def lines(shown: RunView, *, short: bool = False) -> Iterator[Spans]:
+    """Yield the lines of *shown*; *short* leaves out what is done and what nobody has begun."""
+    yield (
+        (f"run {shown.run}", "bold"),
+        f"  {shown.kind} of {shown.fleet}, asked for by {shown.requested_by} at {moment(shown.created_at)}: ",
+        (shown.status, STYLES.get(shown.status, "")),
+    )
+    for lane in shown.lanes:
+        yield from _lane(lane, short=short)
+
+
+def waiting_lines(lane: LaneView) -> Iterator[Spans]:
+    """Yield what *lane* waits for, since when, and who may decide."""
+    if lane.waiting is None:
+        return
+    since = f", since {moment(lane.waiting.since)}" if lane.waiting.since else ""
+    yield ("  waiting on: ", (lane.waiting.on, "yellow"), f"{since}; who may decide: {lane.waiting.who}")
+
+
+def show_end(shown: RunView) -> None:
+    """Say on standard output how the run stands, lane by lane."""
+    style = STYLES.get(shown.status, "")
+    say((f"run {shown.run}: ", "bold"), (shown.status, style))
+    for lane in shown.lanes:
+        say(
+            f"lane {lane.name}: ",
+            (lane.status, STYLES.get(lane.status, "")),
+            *([f" ({lane.reason})"] if lane.reason else []),
+        )
+        for part in lane.parts:
+            for line in _error(part, "  "):
+                say(*line)
+        for line in waiting_lines(lane):
+            say(*line)
+    for text in _next(shown):
+        say(text)
+
+
+def _next(shown: RunView) -> Iterator[str]:
+    if shown.outcome != "open":
+        return
+    if any(lane.waiting and lane.waiting.people for lane in shown.lanes):
+        yield f"next: `certbridge gates show {shown.run}`"
+    elif any(lane.status in {"stopped", "paused"} for lane in shown.lanes):
+        yield f"next: mend the cause, then `certbridge runs resume {shown.run}`"
+
+
+def _lane(lane: LaneView, *, short: bool) -> Iterator[Spans]:
+    done = sum(part.status == "done" for part in lane.parts)
+    yield (
+        (f"lane {lane.name}", "bold"),
+        ": ",
+        (lane.status, STYLES.get(lane.status, "")),
+        f"  {done} of {len(lane.parts)}",
+        *((f"  {lane.reason}",) if lane.reason else ()),
+    )
+    stage = 0
+    for part in lane.parts:
+        if short and part.status in {"done", "open"}:
+            continue
+        if part.stage and part.stage != stage:
+            stage = part.stage
+            yield (("  " + f"{stage} {STAGES.get(stage, '')}".rstrip(), "bold dim"),)
+        yield _part(part)
+        yield from _error(part, "        ")
+    yield from waiting_lines(lane)
+
+
+def _part(part: PartView) -> Spans:
+    style = STYLES.get(part.status, "")
+    name = part.title if part.kind == "step" else f"{part.kind} {part.id.rpartition('/')[2]}: {part.title}"
+    decided = part.data.get("decided_by") if part.kind == "gate" else None
+    return (
+        "    ",
+        (f"{_MARKS.get(part.status, '·')} {part.status:<8}", style),
+        f" {name}",
+        (f"  {_took(part)}" if part.kind == "step" else f"  {part.status} by {decided}" if decided else "", "dim"),
+    )
+
+
+def _took(part: PartView) -> str:
+    if part.started_at is None:
+        return ""
+    end = part.ended_at or datetime.now(UTC)
+    again = f", attempt {part.attempts}" if part.attempts > 1 else ""
+    return f"{part.started_at:%H:%M:%S} {lasted(max(0.0, (end - part.started_at).total_seconds()))}{again}"
+
+
+def _error(part: PartView, indent: str) -> Iterator[Spans]:
+    if part.error is None:
+        return
+    yield (indent, (f"{part.id}: {part.error.get('text', 'failed')}", "red"))
+    for remedy in filter(None, part.error.get("remedy", "").splitlines()):
+        yield (f"{indent}→ {remedy}",)

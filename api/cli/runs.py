@@ -1,0 +1,169 @@
+"""`certbridge runs`: which runs there are, how one stands, following it, and what people may do to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli import run_text
+from api.cli.output import Format, OutputOption, Table, emit, moment, note, plain, say, show
+from api.cli.surroundings import (
+    YesOption,
+    account,
+    confirm,
+    load_settings,
+    now,
+    open_journal,
+    run_id,
+    write_private,
+)
+
+if TYPE_CHECKING:
+    from api.run_view import RunView
+    from workflows.journal import Journal, RunSummary
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or @latest.")]
+LaneOption = Annotated[str, typer.Option("--lane", help="Only this lane.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to *app*."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command("list")(list_runs)
+    group.command("show")(show_run)
+    group.command("watch")(watch)
+    group.command("resume")(resume)
+    group.command("pause")(pause)
+    group.command("cancel")(cancel)
+    group.command("report")(report)
+    app.add_typer(group, name="runs", help="List, show, follow, resume, pause, cancel and report runs.")
+
+
+def list_runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at the most.")] = 20,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """List runs, newest first."""
+    with open_journal() as journal:
+        found = journal.runs(limit=limit)
+    if output is not Format.TABLE:
+        emit([plain(one) | {"status": _status(one)} for one in found], output)
+        return
+    rows = [
+        (
+            one.run,
+            one.kind,
+            one.fleet,
+            one.requested_by,
+            moment(one.created_at),
+            (_status(one), run_text.STYLES.get(_status(one), "")),
+            ", ".join(one.lanes),
+        )
+        for one in found
+    ]
+    show(Table(columns=("run", "kind", "fleet", "asked for by", "at", "status", "lanes"), rows=rows))
+
+
+def show_run(run: RunArgument, output: OutputOption = Format.TABLE) -> None:
+    """Show the tree of lanes and steps with states and times, errors with remedies, and what it waits for."""
+    with open_journal() as journal:
+        shown = look(journal, run_id(journal, run))
+    if output is not Format.TABLE:
+        emit(shown, output)
+        return
+    for line in run_text.lines(shown):
+        say(*line)
+    for notice in shown.notices:
+        say(("notice: ", "yellow"), notice)
+
+
+def watch(run: RunArgument) -> None:
+    """Follow a run until it ends (exit 0 or 1), waits for people (3), or was stopped (4)."""
+    from api.cli.following import watch as follow
+
+    with open_journal() as journal:
+        code = follow(journal, run_id(journal, run))
+    raise typer.Exit(code)
+
+
+def resume(run: RunArgument, lane: LaneOption = "") -> None:
+    """Let stopped or paused lanes go on: failed steps are tried again, what is done stays done."""
+    from workflows import actions
+
+    with open_journal() as journal:
+        name = run_id(journal, run)
+        moved = actions.resume(journal, name, by=account(), lane=lane)
+    _tell(name, moved, "goes on", "moves already")
+
+
+def pause(
+    run: RunArgument,
+    lane: LaneOption = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the journal.")] = "",
+) -> None:
+    """Hold a run at the next step border."""
+    from workflows import actions
+
+    with open_journal() as journal:
+        name = run_id(journal, run)
+        moved = actions.pause(journal, name, by=account(), lane=lane, reason=reason)
+    _tell(name, moved, "is held at its next step border", "does not move anyway")
+
+
+def cancel(
+    run: RunArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the journal.")] = "",
+    yes: YesOption = False,
+) -> None:
+    """End a run for good at the next step border, and free its servers."""
+    from workflows import actions
+
+    with open_journal() as journal:
+        name = run_id(journal, run)
+        journal.state(name)
+        confirm(f"End run {name} for good?", yes=yes)
+        moved = actions.cancel(journal, name, by=account(), reason=reason)
+    _tell(name, moved, "is cancelled", "was over already")
+
+
+def report(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else RUN.html.")] = None,
+) -> None:
+    """Write one HTML page: what was asked, who approved what, every command with its reply, before and after."""
+    from api.report import render
+
+    settings = load_settings()
+    with open_journal(settings) as journal:
+        name = run_id(journal, run)
+        page = render(journal, name, transcripts=settings.transcripts_dir, now=now())
+    file = out or Path(f"{name}.html")
+    write_private(file, page.encode())
+    say(str(file))
+
+
+def look(journal: Journal, run: str) -> RunView:
+    """Return how *run* stands now. Raises: JournalError: no such run."""
+    from api.run_view import view
+    from workflows.plan import Plan
+
+    return view(Plan.from_json(journal.plan(run)), journal.state(run), now=now())
+
+
+def _status(one: RunSummary) -> str:
+    if one.outcome != "open":
+        return one.outcome
+    flags: set[str] = set(one.lanes.values())
+    return next((flag for flag in ("", "waiting", "stopped", "paused", "cancelled") if flag in flags), "") or "running"
+
+
+def _tell(run: str, moved: tuple[str, ...], done: str, nothing: str) -> None:
+    if moved:
+        say(f"run {run}: lane {', '.join(moved)} {done}")
+    else:
+        note(f"run {run} {nothing}")
+
+
+__all__: list[Any] = ["look", "register"]

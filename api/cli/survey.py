@@ -1,0 +1,157 @@
+"""`certbridge survey`: read every server, change nothing, and show what ends when and what does not agree."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.output import Format, OutputOption, Span, Table, emit, note, show
+from api.cli.surroundings import (
+    ClusterOption,
+    FleetOption,
+    NodeOption,
+    account,
+    load_settings,
+    now,
+    open_journal,
+    read_fleet,
+)
+from workflows.errors import InputError
+
+if TYPE_CHECKING:
+    from workflows.facts import NodeFacts, ServiceFact
+    from workflows.inventory import ResolvedFleet
+    from workflows.journal import Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyed:
+    """What a survey came to: the run, the facts of each node that answered, and why the others did not."""
+
+    run: str
+    facts: dict[str, NodeFacts]
+    failed: dict[str, dict[str, str]]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to *app*."""
+    app.command("survey")(survey)
+
+
+def survey(
+    fleet: FleetOption = None,
+    cluster: ClusterOption = None,
+    node: NodeOption = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="DIR", help="Copy the masked transcripts of this survey to DIR.")
+    ] = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Read releases, services, files and ports of all servers at once; show days left and drift."""
+    from workflows.inventory import select
+
+    _, resolved = read_fleet(fleet)
+    wanted = select(resolved, cluster or (), node or ())
+    settings = load_settings()
+    with open_journal(settings) as journal:
+        found = take(journal, resolved, wanted, by=account())
+    if record is not None:
+        copied = copy_transcripts(settings.transcripts_dir / found.run, record)
+        note(f"{copied} transcripts are in {record}")
+    if output is Format.TABLE:
+        show(Table(columns=_COLUMNS, rows=_rows(found, now())))
+    else:
+        emit(as_json(found), output)
+    for name, error in found.failed.items():
+        note(f"{name}: {error['text']}", "red")
+        if error.get("remedy"):
+            note(f"  → {error['remedy']}")
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def take(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet, *, by: str) -> Surveyed:
+    """Have workers read every node of *wanted*, a part of *fleet*, and return what they found. Raises: NoWorker."""
+    from api.cli.following import carry_out
+    from api.cli.reading_plans import survey_plan
+    from workflows.facts import NodeFacts
+    from workflows.journal import stock
+
+    state = carry_out(journal, survey_plan(fleet, wanted), by=by, what="survey")
+    steps = {step.node: step for lane in state.lanes.values() for step in lane.steps.values()}
+    names = [node.name for node in wanted.nodes]
+    good = [name for name in names if name in steps and steps[name].status == "done"]
+    latest = journal.read(partial(stock.latest_facts, nodes=good))
+    silent = {"text": "it was not looked at", "remedy": f"See `certbridge runs show {state.run}`."}
+    return Surveyed(
+        run=state.run,
+        facts={name: NodeFacts.from_json(latest[name][2]) for name in good if name in latest},
+        failed={
+            name: dict((steps[name].error if name in steps else None) or silent) for name in names if name not in latest
+        },
+    )
+
+
+def as_json(found: Surveyed) -> dict[str, Any]:
+    """Return {"run", "nodes": [facts with "drift"], "failed": {node: {"code", "text", "remedy"}}}."""
+    from workflows.facts import drift
+
+    nodes = [
+        facts.to_json() | {"drift": [{"service": one.service, "what": one.what} for one in drift(facts)]}
+        for facts in found.facts.values()
+    ]
+    return {"run": found.run, "nodes": nodes, "failed": found.failed}
+
+
+def copy_transcripts(source: Path, target: Path) -> int:
+    """Copy the transcripts of one run (secrets are masked in them already); return how many there are."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        files = sorted(source.glob("*.jsonl"))
+        for file in files:
+            shutil.copyfile(file, target / file.name)
+    except OSError as error:
+        raise InputError(
+            f"transcripts cannot be written to {target} ({error.strerror})", remedy="Name another folder."
+        ) from error
+    return len(files)
+
+
+_COLUMNS = ("node", "release", "service", "file", "ends", "days left", "drift", "clock")
+
+
+def _rows(found: Surveyed, at: datetime) -> list[tuple[Span, ...]]:
+    from workflows.facts import drift
+
+    rows: list[tuple[Span, ...]] = []
+    for facts in found.facts.values():
+        drifts = {one.service: one.what for one in drift(facts)}
+        used = (one for one in facts.services if one.certificate or one.enabled)
+        rows += [_row(facts, service, drifts.get(service.service, ""), at) for service in used]
+    rows += [(name, "", "", "", "", "", ("no answer", "bold red"), "") for name in found.failed]
+    return rows
+
+
+def _row(facts: NodeFacts, service: ServiceFact, what: str, at: datetime) -> tuple[Span, ...]:
+    stored = facts.file(service.certificate)
+    leaf = stored.certificates[0] if stored and stored.certificates else None
+    ends = datetime.fromisoformat(leaf.not_valid_after) if leaf else None
+    days = (ends - at).days if ends else None
+    style = "" if days is None else "bold red" if days < 14 else "yellow" if days < 30 else "green"
+    skew = facts.clock_skew_s
+    return (
+        facts.node,
+        facts.release,
+        service.service if service.enabled is not False else f"{service.service} (off)",
+        service.certificate or "none",
+        f"{ends:%Y-%m-%d}" if ends else "?",
+        (str(days) if days is not None else "?", style),
+        (what, "bold red"),
+        ("?" if skew is None else f"{skew:+.0f} s", "yellow" if skew is not None and abs(skew) > 60 else ""),
+    )

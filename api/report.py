@@ -1,0 +1,202 @@
+"""The report of a run: one HTML page that stands alone, for people who were not there.
+
+What was asked, who approved what and when, before and after per port, every command with its reply, what is left to do
+elsewhere, and whether the journal's chain is whole. It is made from journal and transcripts alone, so it can be made
+again at any time. Everything that servers or people wrote is escaped; nothing is loaded from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+
+from api.run_view import PartView, RunView, view
+from workflows.facts import NodeFacts
+from workflows.journal import Event, Journal, Kind, stock
+from workflows.plan import Plan
+
+_DECISIONS = frozenset(
+    {
+        Kind.RUN_CREATED,
+        Kind.GATE_OPENED,
+        Kind.GATE_APPROVED,
+        Kind.GATE_REJECTED,
+        Kind.GATE_PASSED,
+        Kind.CERTIFICATES_DELIVERED,
+        Kind.LANE_PAUSED,
+        Kind.LANE_RESUMED,
+        Kind.LANE_STOPPED,
+        Kind.LANE_CANCELLED,
+        Kind.PUT_BACK,
+        Kind.ROLLBACK_FAILED,
+        Kind.RUN_CLOSED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortRow:
+    """One port before and after: expiry dates, the fingerprint served now, and whether it was seen."""
+
+    node: str
+    service: str
+    where: str
+    before: str
+    after: str
+    fingerprint: str
+    seen: bool
+    fault: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One thing said to a server, or a transfer, and what came back."""
+
+    at: str
+    kind: str
+    text: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Something a person decided, or that the engine did where people look."""
+
+    at: datetime
+    who: str
+    what: str
+    where: str
+    why: str
+
+
+def render(journal: Journal, run: str, *, transcripts: Path, now: datetime) -> str:
+    """Return the page of *run*. Raises: JournalError: no such run."""
+    plan = Plan.from_json(journal.plan(run))
+    shown = view(plan, journal.state(run), now=now)
+    events = journal.events(run)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("api"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["moment"] = lambda when: f"{when:%Y-%m-%d %H:%M:%S} UTC" if when else ""
+    return environment.get_template("report.html").render(
+        run=shown,
+        plan=plan,
+        ports=ports(journal, plan, shown),
+        decisions=list(decisions(events)),
+        nodes={node: exchanges(lines) for node, lines in _files(transcripts / run, plan)},
+        problems=journal.verify(run),
+        head=events[-1].hash if events else "",
+        count=len(events),
+        now=now,
+    )
+
+
+def ports(journal: Journal, plan: Plan, shown: RunView) -> list[PortRow]:
+    """Return every port that the run proved or tried to prove, in the order of the plan."""
+    before = _ends_before(journal, plan)
+    rows: list[PortRow] = []
+    for part in (part for lane in shown.lanes for part in lane.parts):
+        rows.extend(_rows(part, before))
+    return rows
+
+
+def _rows(part: PartView, before: Mapping[str, str]) -> Iterator[PortRow]:
+    for port in part.data.get("ports", ()):
+        yield PortRow(
+            node=part.node,
+            service=str(port["service"]),
+            where=f"{port['address']}:{port['port']}",
+            before=before.get(str(port.get("before", "")), ""),
+            after=str(port["not_valid_after"])[:10],
+            fingerprint=str(port["fingerprint"]),
+            seen=bool(port["seen"]),
+            fault=str(port["fault"]),
+        )
+
+
+def decisions(events: Iterable[Event]) -> Iterator[Decision]:
+    """Yield who decided what, and when."""
+    for event in events:
+        if event.kind in _DECISIONS:
+            data = event.data
+            why = data.get("reason") or data.get("outcome") or data.get("again") or ""
+            if event.kind is Kind.CERTIFICATES_DELIVERED:
+                why = ", ".join(data.get("certificates", {}))
+            digest = f" ({data['digest'][:12]})" if data.get("digest") else ""
+            yield Decision(
+                at=event.at,
+                who=event.actor,
+                what=event.kind.value.replace("_", " "),
+                where=event.step or event.lane or event.run,
+                why=f"{why}{digest}".strip(),
+            )
+
+
+def exchanges(lines: Iterable[str]) -> list[Exchange]:
+    """Return the exchanges in a transcript (see `workers.transcript`): what was sent, and the replies up to the next.
+
+    A line that is no JSON (a process was killed while it wrote) is shown as it is.
+    """
+    found: list[Exchange] = []
+    replies: dict[str, list[str]] = {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            at, session, kind, text = entry["at"], entry["session"], entry["is"], str(entry["text"])
+        except (ValueError, KeyError, TypeError):
+            found.append(Exchange(at="", kind="note", text="a line that was cut off", reply=line.strip()))
+            continue
+        if kind == "received":
+            # Several sessions may share a file; a reply belongs to what its own session sent last.
+            replies.setdefault(session, []).append(text)
+            _answer(found, session, replies)
+            continue
+        replies[session] = []
+        if kind == "transfer":
+            details = [f"{entry[key]}" for key in ("name", "target") if key in entry]
+            size = f" ({entry['size']} bytes)" if "size" in entry else ""
+            text = f"sftp {text} {' -> '.join(details)}{size}"
+        if text.strip():
+            found.append(
+                _Sent(at=at, kind=kind, text=text.strip(), reply=str(entry.get("sha256", "")), session=session)
+            )
+    return [Exchange(at=one.at, kind=one.kind, text=one.text, reply=one.reply) for one in found]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent(Exchange):
+    session: str
+
+
+def _answer(found: list[Exchange], session: str, replies: Mapping[str, list[str]]) -> None:
+    for place in range(len(found) - 1, -1, -1):
+        one = found[place]
+        if isinstance(one, _Sent) and one.session == session:
+            if one.kind == "sent":
+                reply = "".join(replies[session]).replace("\r\n", "\n").strip("\n")
+                found[place] = _Sent(at=one.at, kind=one.kind, text=one.text, reply=reply, session=session)
+            return
+
+
+def _ends_before(journal: Journal, plan: Plan) -> dict[str, str]:
+    """Return {fingerprint: expiry date} of what the ports of the plan's nodes served when it was made."""
+    found: dict[str, str] = {}
+    for _, _, said in journal.read(lambda connection: stock.latest_facts(connection, plan.nodes())).values():
+        facts = NodeFacts.from_json(said)
+        held = [one for port in facts.ports for one in port.chain[:1]] + [
+            one for file in facts.files for one in file.certificates
+        ]
+        found.update({one.fingerprint: one.not_valid_after[:10] for one in held})
+    return found
+
+
+def _files(folder: Path, plan: Plan) -> Iterator[tuple[str, list[str]]]:
+    for node in plan.nodes():
+        file = folder / f"{node}.jsonl"  # names of nodes are file names already, see `inventory.checks.is_name`
+        if node and file.is_file():
+            yield node, file.read_text(encoding="utf-8", errors="backslashreplace").splitlines()

@@ -1,0 +1,203 @@
+"""A run as people see it: the plan's tree with the state of each part, and what the run waits for, in words.
+
+Pure: plan and folded state in, frozen values out. The command line draws them, the report and the pages too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from workflows.gate import SIGN
+from workflows.journal import GateState, LaneState, RunState
+from workflows.papers import wishes_of
+from workflows.plan import Barrier, Gate, Lane, Plan, Step, walk
+
+MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartView:
+    """A step, barrier or gate. status: open, running, done, failed, waiting, parked, excused, approved, rejected."""
+
+    id: str
+    kind: str
+    title: str
+    status: str
+    stage: int = 0
+    node: str = ""
+    attempts: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: Mapping[str, str] | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What a lane waits for: in words, since when, who may decide; `people` is False when it goes on by itself."""
+
+    gate: str
+    name: str
+    on: str
+    since: datetime | None
+    who: str
+    people: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneView:
+    """A lane; `moves` while it goes on without anybody."""
+
+    name: str
+    status: str
+    reason: str
+    moves: bool
+    parts: tuple[PartView, ...]
+    waiting: Waiting | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run. status: done, failed, cancelled, or what its lanes are at: running, waiting, stopped, paused."""
+
+    run: str
+    kind: str
+    fleet: str
+    digest: str
+    requested_by: str
+    created_at: datetime | None
+    closed_at: datetime | None
+    outcome: str
+    status: str
+    lanes: tuple[LaneView, ...]
+    notices: tuple[str, ...] = ()
+
+
+def view(plan: Plan, state: RunState, *, now: datetime) -> RunView:
+    """Return what the run of *plan* looks like at *now*."""
+    lanes = tuple(_lane(plan, lane, state, now) for lane in plan.lanes)
+    return RunView(
+        run=state.run,
+        kind=state.kind,
+        fleet=state.fleet,
+        digest=state.digest,
+        requested_by=state.requested_by,
+        created_at=state.created_at,
+        closed_at=state.closed_at,
+        outcome=state.outcome,
+        status=_status(state, lanes),
+        lanes=lanes,
+        notices=plan.notices,
+    )
+
+
+def waiting_on(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, now: datetime) -> Waiting | None:
+    """Return what an opened gate waits for, None once it was passed."""
+    needs = plan.lane(lane.name).part(gate.id)
+    text = needs.needs if isinstance(needs, Gate) else gate.name
+    who = f"anyone but {requested_by}" if plan.fleet.get("four_eyes", True) else "anyone"
+    said = {"gate": gate.id, "name": gate.name}
+    if gate.status == "open":
+        return Waiting(on=text, since=gate.opened_at, who=who, people=True, **said)
+    if gate.status == "rejected":
+        return Waiting(
+            on=f"a mended cause: {gate.decided_by} rejected it ({gate.reason})",
+            since=gate.decided_at,
+            who="whoever resumes the run",
+            people=True,
+            **said,
+        )
+    if gate.status != "approved":
+        return None
+    missing = _missing(plan, lane) if gate.name == SIGN else ()
+    if missing:
+        people = tuple(wish for wish in missing if _by_hand(plan, wish))
+        what = f"{len(missing)} certificate{'s' if len(missing) > 1 else ''}: {', '.join(missing)}"
+        return Waiting(
+            on=what,
+            since=gate.decided_at,
+            who="whoever has the signed files (`gates deliver`)" if people else "the issuer",
+            people=bool(people),
+            **said,
+        )
+    if gate.not_before and gate.not_before > now:
+        return Waiting(
+            on=f"{gate.not_before:%Y-%m-%d %H:%M} UTC, as {gate.decided_by} said",
+            since=gate.decided_at,
+            who="nobody",
+            people=True,
+            **said,
+        )
+    return Waiting(on="the engine", since=gate.decided_at, who="nobody", people=False, **said)
+
+
+def _lane(plan: Plan, lane: Lane, state: RunState, now: datetime) -> LaneView:
+    here = state.lanes.get(lane.name) or LaneState(name=lane.name)
+    waits = [
+        found
+        for gate in here.gates.values()
+        if (found := waiting_on(plan, here, gate, state.requested_by, now)) is not None
+    ]
+    waiting = waits[-1] if waits and here.status in {"waiting", "ready", "running", "stopped"} else None
+    moves = here.status in {"ready", "running"} or (here.status == "waiting" and not (waiting and waiting.people))
+    return LaneView(
+        name=lane.name,
+        status=here.status,
+        reason=here.reason,
+        moves=moves and state.outcome == "open",
+        parts=tuple(_part(leaf, here) for leaf in walk(lane.tree)),
+        waiting=waiting,
+    )
+
+
+def _part(leaf: Step | Barrier | Gate, lane: LaneState) -> PartView:
+    if isinstance(leaf, Barrier):
+        status = "done" if leaf.id in lane.barriers else "open"
+        return PartView(id=leaf.id, kind="barrier", title=leaf.holds, status=status)
+    if isinstance(leaf, Gate):
+        gate = lane.gates.get(leaf.id)
+        status = {None: "open", "open": "waiting", "passed": "done"}.get(gate.status if gate else None, "")
+        return PartView(
+            id=leaf.id,
+            kind="gate",
+            title=leaf.needs,
+            status=status or (gate.status if gate else "open"),
+            started_at=gate.opened_at if gate else None,
+            ended_at=gate.decided_at if gate else None,
+            data={"decided_by": gate.decided_by, "reason": gate.reason} if gate and gate.decided_by else {},
+        )
+    step = lane.steps.get(leaf.id)
+    said = {"id": leaf.id, "kind": "step", "title": leaf.title, "stage": leaf.stage, "node": leaf.node}
+    if step is None:
+        return PartView(status="excused" if leaf.id in lane.excused else "open", **said)  # type: ignore[arg-type]
+    return PartView(
+        **said,  # type: ignore[arg-type]
+        status="excused" if leaf.id in lane.excused and step.status not in {"failed", "parked"} else step.status,
+        attempts=step.attempts,
+        started_at=step.started_at,
+        ended_at=step.ended_at,
+        error=step.error,
+        data=step.data,
+    )
+
+
+def _status(state: RunState, lanes: tuple[LaneView, ...]) -> str:
+    if state.outcome != "open":
+        return state.outcome
+    if any(lane.moves for lane in lanes):
+        return "running"
+    found = {lane.status for lane in lanes}
+    return next((one for one in ("waiting", "stopped", "paused", "cancelled") if one in found), "running")
+
+
+def _missing(plan: Plan, lane: LaneState) -> tuple[str, ...]:
+    return tuple(wish for wish in wishes_of(plan, lane.name, lane) if wish not in lane.certificates)
+
+
+def _by_hand(plan: Plan, wish: str) -> bool:
+    issuer = plan.wishes[wish].get("issuer", MANUAL)
+    kinds = {one["name"]: one["kind"] for one in plan.fleet.get("issuers", ())}
+    return bool(kinds.get(issuer, MANUAL) == MANUAL)
