@@ -13,7 +13,7 @@ from pathlib import Path
 
 from simulator.control import ask
 from simulator.faults import Fault
-from simulator.fleet import Fleet, FleetSettings
+from simulator.machines import Fleet, FleetSettings
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.faults import Fault
 
 if TYPE_CHECKING:
-    from simulator.fleet import Fleet
+    from simulator.machines import Fleet
 
 
 class ControlSocket:
