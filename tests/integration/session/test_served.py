@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 import tls_servers
+from cryptography.hazmat.primitives.serialization import Encoding
 from tls_servers import make_pair, server_context, serving
 
 from workers.served import Served, look
@@ -179,3 +180,15 @@ def test_openssl_sees_the_same_chain(tmp_path, chain, probe):
     pems = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", theirs, re.DOTALL)
     # s_client prints the leaf once more after the chain.
     assert tuple(ssl.PEM_cert_to_DER_cert(pem) for pem in pems[:3]) == ours.chain
+
+
+def test_every_port_of_a_simulated_server_is_read(fleet):
+    """Webadmin, call bridge, web bridge, c2w and TURN of a server: what is looked at is what it serves."""
+    for service in fleet.state("cmscore1")["services"].values():
+        for name, endpoint in service["endpoints"].items():
+            if endpoint["serves"] is None:
+                continue
+            found = asyncio.run(look(fleet.address("cmscore1"), endpoint["port"], probe="tls", timeout_s=10))
+            leaf = fleet.served_leaf("cmscore1", name)
+            assert leaf is not None
+            assert (found.leaf, len(found.chain)) == (leaf.public_bytes(Encoding.DER), endpoint["serves"]["chain"])

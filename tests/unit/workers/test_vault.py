@@ -4,8 +4,8 @@ import stat
 
 import pytest
 
-from workflows.journal.vault import Vault
 from workflows.errors import SettingsError, VaultError
+from workflows.journal.vault import Vault
 
 
 def test_what_was_sealed_opens_again_also_in_another_process(tmp_path):
