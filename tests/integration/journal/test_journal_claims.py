@@ -126,7 +126,7 @@ def test_unknown_lane_is_an_error(journal: Journal) -> None:
 
 # ── leases, fences and the clock ─────────────────────────────────────────────────────────────────────────────────────
 def test_lease_is_judged_by_the_clock_of_the_database(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process believes that it is ten days later: the lease still runs, and ends when the database's time has come."""
+    """This process believes that it is ten days later; the lease runs on until the database says so."""
     make_run(journal)
     make_run(journal, "r2")
     claimed = must_take(journal, resources=("node:a",), lease_s=60)

@@ -171,7 +171,7 @@ def test_gate_is_not_passed_before_its_time(at_gate: Journal) -> None:
 
 
 def test_reopened_gate_forgets_the_approval(at_gate: Journal) -> None:
-    """What was approved changed: the old approval is void, the old digest is refused; after passing nothing is taken back."""
+    """What was approved changed: approval void, old digest refused; after passing nothing is taken back."""
 
     def again(digest: str) -> None:
         at_gate.write(

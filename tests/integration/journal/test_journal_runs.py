@@ -7,7 +7,7 @@ import hashlib
 import pytest
 import sqlalchemy as sa
 
-from tests.integration.journal.world import LANE, make_run
+from tests.integration.journal.world import make_run
 from workflows.errors import HostKeyChanged, JournalError, Reserved
 from workflows.journal import FLEET, Journal, Kind, outbox, stock, tables
 from workflows.journal.runs import close_run, release, reservations

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import sqlalchemy as sa
@@ -259,15 +259,17 @@ def test_connection_cut_inside_a_transaction_repeats_the_whole_group(
 def test_commit_whose_answer_was_lost_is_not_done_twice(postgres_server: Server, postgres_url: str) -> None:
     """The connection dies between the server's commit and its answer (faults.md finding 8): the event is there once."""
     name = postgres_url.rsplit("/", 1)[1]
-    with _losing_answers(postgres_server.port) as (port, lose_next_commit):
-        with Journal.open(postgres_server.url(name, port=port)) as journal:
-            journal.write(note("a"))
-            lose_next_commit.set()
-            assert journal.write(note("b")) == "b"
-            assert not lose_next_commit.is_set()
-            journal.write(note("c"))
-            assert texts(journal) == ["a", "b", "c"]
-            assert journal.verify(FLEET) == ()
+    with (
+        _losing_answers(postgres_server.port) as (port, lose_next_commit),
+        Journal.open(postgres_server.url(name, port=port)) as journal,
+    ):
+        journal.write(note("a"))
+        lose_next_commit.set()
+        assert journal.write(note("b")) == "b"
+        assert not lose_next_commit.is_set()
+        journal.write(note("c"))
+        assert texts(journal) == ["a", "b", "c"]
+        assert journal.verify(FLEET) == ()
 
 
 def test_group_whose_answer_was_lost_is_never_split(
@@ -286,16 +288,18 @@ def test_group_whose_answer_was_lost_is_never_split(
 
     monkeypatch.setattr(Journal, "_landed", slow_at_first)
     name = postgres_url.rsplit("/", 1)[1]
-    with _losing_answers(postgres_server.port) as (port, lose_next_commit):
-        with Journal.open(postgres_server.url(name, port=port)) as journal:
+    with (
+        _losing_answers(postgres_server.port) as (port, lose_next_commit),
+        Journal.open(postgres_server.url(name, port=port)) as journal,
+    ):
 
-            def lose(tx: Transaction) -> str:
-                lose_next_commit.set()
-                return note("b")(tx)
+        def lose(tx: Transaction) -> str:
+            lose_next_commit.set()
+            return note("b")(tx)
 
-            futures = grouped(journal, note("a"), lose)
-            assert [future.result(20) for future in futures] == ["a", "b"]
-            assert texts(journal) == ["a", "b"]
+        futures = grouped(journal, note("a"), lose)
+        assert [future.result(20) for future in futures] == ["a", "b"]
+        assert texts(journal) == ["a", "b"]
     assert len(looks) == 2
 
 
@@ -336,41 +340,21 @@ def _closed_port() -> int:
 
 @contextmanager
 def _losing_answers(server_port: int) -> Iterator[tuple[int, threading.Event]]:
-    """Stand between client and server; once the event is set, the answer to the next COMMIT is lost with the connection."""
+    """Stand between client and server; once the event is set, the next COMMIT's answer is lost, and the connection."""
     lose = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
-    def pump(source: socket.socket, target: socket.socket, committed: threading.Event, *, from_client: bool) -> None:
-        with source, target:
-            while data := _receive(source):
-                if from_client and lose.is_set() and b"COMMIT" in data:
-                    committed.set()
-                if not from_client and committed.is_set():
-                    lose.clear()
-                    break
-                try:
-                    target.sendall(data)
-                except OSError:
-                    break
-            for one in (source, target):
-                try:
-                    one.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
+    def begin(pump: Callable[..., None], *arguments: object) -> None:
+        threads.append(threading.Thread(target=pump, args=arguments))
+        threads[-1].start()
 
     def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
+        while client := _accepted(listener):
             server = socket.create_connection(("127.0.0.1", server_port))
             committed = threading.Event()
-            for source, target, from_client in ((client, server, True), (server, client, False)):
-                keywords = {"from_client": from_client}
-                threads.append(threading.Thread(target=pump, args=(source, target, committed), kwargs=keywords))
-                threads[-1].start()
+            begin(_pump_questions, client, server, lose, committed)
+            begin(_pump_answers, server, client, lose, committed)
 
     acceptor = threading.Thread(target=accept)
     acceptor.start()
@@ -381,8 +365,38 @@ def _losing_answers(server_port: int) -> Iterator[tuple[int, threading.Event]]:
         thread.join(10)
 
 
-def _receive(source: socket.socket) -> bytes:
+def _pump_questions(
+    client: socket.socket, server: socket.socket, lose: threading.Event, committed: threading.Event
+) -> None:
+    with suppress(OSError):
+        while data := client.recv(65536):
+            if lose.is_set() and b"COMMIT" in data:
+                committed.set()
+            server.sendall(data)
+    _end(client, server)
+
+
+def _pump_answers(
+    server: socket.socket, client: socket.socket, lose: threading.Event, committed: threading.Event
+) -> None:
+    with suppress(OSError):
+        while data := server.recv(65536):
+            if committed.is_set():
+                lose.clear()
+                break
+            client.sendall(data)
+    _end(client, server)
+
+
+def _end(*connections: socket.socket) -> None:
+    for connection in connections:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+
+def _accepted(listener: socket.socket) -> socket.socket | None:
     try:
-        return source.recv(65536)
+        return listener.accept()[0]
     except OSError:
-        return b""
+        return None

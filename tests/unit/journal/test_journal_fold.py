@@ -91,7 +91,8 @@ def test_gate_remembers_the_decision_until_it_is_opened_again() -> None:
 
 def test_lane_resumed_at_an_open_gate_waits_again() -> None:
     """Pause and resume at a gate leave the lane at the gate; elsewhere it is ready."""
-    at_gate = story((Kind.GATE_OPENED, "g1", {}), (Kind.LANE_PAUSED, "", {"reason": "lunch"}), (Kind.LANE_RESUMED, "", {}))
+    pause = (Kind.LANE_PAUSED, "", {"reason": "lunch"})
+    at_gate = story((Kind.GATE_OPENED, "g1", {}), pause, (Kind.LANE_RESUMED, "", {}))
     stopped = story((Kind.LANE_STOPPED, "", {"reason": "two nodes failed"}))
     assert fold(at_gate).lanes["seoul"].status == "waiting"
     assert fold(stopped).lanes["seoul"].reason == "two nodes failed"
