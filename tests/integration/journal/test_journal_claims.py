@@ -29,6 +29,7 @@ from workflows.journal.lanes import (
     idle_lanes,
     lane_row,
     pause_lane,
+    reopen_steps,
     resume_lane,
     stop_lane,
 )
@@ -440,3 +441,15 @@ def test_failure_of_the_same_commit_is_among_the_reasons(journal: Journal) -> No
 
     assert journal.write(fail_and_try) == "stopped"
     assert journal.state("r1").lanes[LANE].reason.endswith("s1: no such key")
+
+
+def test_reopened_steps_are_done_no_more(journal: Journal) -> None:
+    """Steps that were put back may be claimed by the next generation; their neighbours stay done."""
+    make_run(journal)
+    for step in ("s1", "s2"):
+        end(journal, must_take(journal, step))
+    journal.write(lambda tx: reopen_steps(tx, "r1", LANE, ["s1"]))
+    assert next_generation(journal) == 2
+    again, kept = take(journal, "s1", generation=2), take(journal, "s2", generation=2)
+    assert isinstance(again, Claim)
+    assert reason(kept) == "done"
