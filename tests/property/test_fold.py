@@ -19,6 +19,7 @@ DATA = st.fixed_dictionaries(
         "line": st.integers(0, 4),
         "state": st.sampled_from(["ok", "refused", "unknown"]),
         "excused": st.lists(NAMES, max_size=3),
+        "steps": st.lists(NAMES, max_size=3),
         "certificates": st.dictionaries(NAMES, st.dictionaries(NAMES, st.text(max_size=3), max_size=2), max_size=2),
         "reason": st.text(max_size=5),
         "error": st.fixed_dictionaries({"code": st.just("X"), "text": st.text(max_size=3), "remedy": st.just("")}),
