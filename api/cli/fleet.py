@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from api.cli.output import Format, OutputOption, Table, emit, say, show, show_warnings
+from api.cli.output import Format, OutputOption, Table, counted, emit, say, show, show_warnings
 from api.cli.surroundings import FleetOption, read_fleet
 
 
@@ -32,8 +32,8 @@ def check(fleet: FleetOption = None, output: OutputOption = Format.TABLE) -> Non
     show_warnings(read.warnings)
     say(
         (f"{read.source} is right", "green"),
-        f": fleet {found['fleet']}, {found['clusters']} clusters, {found['nodes']} nodes, "
-        f"{found['certificates']} pairs of key and certificate",
+        f": fleet {resolved.name}, {counted(len(resolved.clusters), 'cluster')}, "
+        f"{counted(len(resolved.nodes), 'node')}, {counted(int(str(found['certificates'])), 'certificate')}",
     )
 
 

@@ -131,7 +131,7 @@ def _line(event: Event) -> str:
     what = event.kind.value.replace("_", " ")
     where = event.step or event.lane or event.run
     error = event.data.get("error") or {}
-    why = error.get("text") or event.data.get("reason") or event.data.get("outcome") or ""
+    why = " ".join(str(error.get("text") or event.data.get("reason") or event.data.get("outcome") or "").split())
     who = f" by {event.actor}" if event.actor != "engine" else ""
     return f"{event.at:%H:%M:%S} {where}: {what}{who}{f' ({why})' if why else ''}"
 

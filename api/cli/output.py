@@ -149,6 +149,11 @@ def moment(when: datetime | None) -> str:
     return f"{when:%Y-%m-%d %H:%M:%S} UTC" if when else ""
 
 
+def counted(number: int, what: str) -> str:
+    """Return "1 cluster", "2 clusters"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def lasted(seconds: float) -> str:
     """Return a length of time as people read it: "0.4 s", "12 s", "3 min", "5 h", "2 d"."""
     for limit, unit, size in ((10.0, "s", 1.0), (120.0, "s", 1.0), (7200.0, "min", 60.0), (172_800.0, "h", 3600.0)):

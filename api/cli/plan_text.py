@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from api.cli.output import Span
+from api.cli.output import Span, counted
 from api.cli.run_text import STAGES
 from workflows.plan import Barrier, Gate, Interruption, LineKind, Plan, Step, walk
 
@@ -38,8 +38,10 @@ def notices(plan: Plan) -> Iterator[Spans]:
 def summary_lines(plan: Plan) -> Iterator[Spans]:
     """Yield the sums: how many lines and restarts, which outage is predicted, and the digest of it all."""
     sums = summary(plan)
-    lines_ = f"{sums['commands']} commands and {sums['transfers']} transfers on {len(sums['nodes'])} nodes"
-    yield (f"{lines_}, {sums['restarts']} restarts, {len(plan.wishes)} certificates",)
+    lines_ = f"{counted(sums['commands'], 'command')} and {counted(sums['transfers'], 'transfer')}"
+    where = f"on {counted(len(sums['nodes']), 'node')}"
+    rest = f"{counted(sums['restarts'], 'restart')}, {counted(len(plan.wishes), 'certificate')}"
+    yield (f"{lines_} {where}, {rest}",)
     for outage in sums["outage"]:
         yield (f"  {outage['node']} {outage['service']}: {_seconds(outage)} predicted",)
     yield ("digest ", (plan.digest(), "bold"))
@@ -51,8 +53,10 @@ def summary(plan: Plan) -> dict[str, Any]:
     every = [line for step in steps for line in step.lines]
     outage: dict[tuple[str, str], list[Interruption]] = {}
     for step in steps:
-        for one in step.interrupts:
-            outage.setdefault((step.node, one.service), []).append(one)
+        # One restart may interrupt several things at once: the longest of them counts, not their sum.
+        for service in dict.fromkeys(one.service for one in step.interrupts):
+            longest = max((one for one in step.interrupts if one.service == service), key=lambda one: one.to_s)
+            outage.setdefault((step.node, service), []).append(longest)
     return {
         "commands": sum(line.kind is LineKind.COMMAND for line in every),
         "transfers": sum(line.kind is not LineKind.COMMAND for line in every),

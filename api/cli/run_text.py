@@ -70,11 +70,9 @@ def show_end(shown: RunView) -> None:
     style = STYLES.get(shown.status, "")
     say((f"run {shown.run}: ", "bold"), (shown.status, style))
     for lane in shown.lanes:
-        say(
-            f"lane {lane.name}: ",
-            (lane.status, STYLES.get(lane.status, "")),
-            *([f" ({lane.reason})"] if lane.reason else []),
-        )
+        say(f"lane {lane.name}: ", (lane.status, STYLES.get(lane.status, "")))
+        for reason in lane.reason.splitlines():
+            say("  ", (reason, "red"))
         for part in lane.parts:
             for line in _error(part, "  "):
                 say(*line)
@@ -100,8 +98,9 @@ def _lane(lane: LaneView, *, short: bool) -> Iterator[Spans]:
         ": ",
         (lane.status, STYLES.get(lane.status, "")),
         f"  {done} of {len(lane.parts)}",
-        *((f"  {lane.reason}",) if lane.reason else ()),
     )
+    for reason in lane.reason.splitlines():
+        yield ("  ", (reason, "red"))
     stage = 0
     for part in lane.parts:
         if short and part.status in {"done", "open"}:
@@ -122,7 +121,7 @@ def _part(part: PartView) -> Spans:
         "    ",
         (f"{_MARKS.get(part.status, '·')} {part.status:<8}", style),
         f" {name}",
-        (f"  {_took(part)}" if part.kind == "step" else f"  {part.status} by {decided}" if decided else "", "dim"),
+        (_took(part) if part.kind == "step" else f"  decided by {decided}" if decided else "", "dim"),
     )
 
 
@@ -131,7 +130,7 @@ def _took(part: PartView) -> str:
         return ""
     end = part.ended_at or datetime.now(UTC)
     again = f", attempt {part.attempts}" if part.attempts > 1 else ""
-    return f"{part.started_at:%H:%M:%S} {lasted(max(0.0, (end - part.started_at).total_seconds()))}{again}"
+    return f"  {part.started_at:%H:%M:%S} {lasted(max(0.0, (end - part.started_at).total_seconds()))}{again}"
 
 
 def _error(part: PartView, indent: str) -> Iterator[Spans]:
