@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 WAITS_FOR_PEOPLE = 3
 _PLAN_LINES = 24
+_GATE_LINES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +132,7 @@ class Story:
             "hours or weeks if need be. A person looks at the CSRs. (In real life another person than who asked; "
             "the demo's inventory says `four_eyes: false`, since you are alone.)",
         )
-        self._decide(run)
+        self._decide(run, "sign")
         if self._people_sign(run):
             self._deliver(run)
         else:
@@ -145,7 +146,7 @@ class Story:
 
     def _go(self, run: str) -> None:
         _chapter("Gate: go", "From here on services restart. A person sees which, and for how long, and says go.")
-        self._decide(run)
+        self._decide(run, "go")
         _chapter(
             "Apply and prove, one server at a time",
             "Each service is set to its new files and restarted; then every port is looked at from outside. Only when "
@@ -159,7 +160,7 @@ class Story:
             ports = proved_ports(journal, run, before)
         show(_table(ports))
         report = self._world.root / "report.html"
-        self._must("runs", "report", run, "--save", str(report))
+        self._must("runs", "report", run, "--out", str(report))
         self._must("journal", "verify", run)
         if self._keep:
             say(f"The report: {report}")
@@ -185,12 +186,13 @@ class Story:
                 remedy="Run the demo with `--keep` and read the logs, then report it.",
             )
 
-    def _decide(self, run: str) -> None:
-        self._must("gates", "show", run)
-        if self._ask and not _agrees("Do you approve?"):
-            self._must("gates", "reject", run, "--reason", "said no in the demo")
-            raise Stopped("You said no: the run ends here, and nothing was put in service.")
-        self._must("gates", "approve", run)
+    def _decide(self, run: str, gate: str) -> None:
+        if not self._ask:
+            self._must("gates", "show", run, "--gate", gate, shorten_to=_GATE_LINES)
+            self._must("gates", "approve", run, "--gate", gate, "--yes", shorten_to=_GATE_LINES)
+        elif self._world.run("gates", "approve", run, "--gate", gate):  # it shows all of it, and asks
+            self._must("gates", "reject", run, "--gate", gate, "--reason", "said no in the demo", "--yes")
+            raise Stopped("You said no: the run ends here, and nothing more is changed.")
 
     def _choose_issuer(self) -> None:
         if _agrees("Do you want to sign the CSRs yourself (else a simulated CA does)?"):

@@ -80,11 +80,17 @@ class World:
             raise EngineError("The engine did not start.", remedy=f"Read the logs in {self.state / 'logs'}.")
 
     def run(self, *words: str, shorten_to: int = 0) -> int:
-        """Show and run `certbridge words…`; return its exit code. *shorten_to* shows so many lines of it only."""
+        """Show and run `certbridge words…`; return its exit code.
+
+        *shorten_to* shows so many lines of its result only, and its notes only when it failed: a question that `--yes`
+        answered is not worth two pages.
+        """
         _show(words)
         if not shorten_to:
             return _wait(self._start(words))
-        process = self._start(words, stdout=subprocess.PIPE)
+        notes = self.root / "notes.txt"
+        with notes.open("wb") as stream:
+            process = self._start(words, stdout=subprocess.PIPE, stderr=stream)
         text = (process.stdout.read() if process.stdout else b"").decode(errors="replace")
         if process.stdout:
             process.stdout.close()
@@ -93,7 +99,10 @@ class World:
             say(line)
         if len(lines) > shorten_to:
             say((f"… and {len(lines) - shorten_to} more lines", "dim"))
-        return _wait(process)
+        code = _wait(process)
+        if code:
+            say(notes.read_text(errors="replace").rstrip())
+        return code
 
     def quietly(self, *words: str) -> int:
         """Run `certbridge words…` without showing anything, out of reach of Ctrl-C; return its exit code."""
