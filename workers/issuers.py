@@ -7,6 +7,7 @@ door, with the same checks. The CA key is read for each signing and kept nowhere
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from workflows import papers
 from workflows.errors import CSRRejected, IssuerError
 from workflows.inventory import Issuer, IssuerKind, ResolvedFleet
 from workflows.plan import Plan
-from workflows.x509.request import RequestView, general_names, read_private_key, spki_sha256
+from workflows.x509.request import PrivateKey, RequestView, general_names, read_private_key, spki_sha256
 
 _USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 # A CA's clock and a server's differ a little; this much earlier does no harm.
@@ -38,32 +39,47 @@ def sign_missing(
     state = work.journal.state(run).lanes[lane]
     requests = papers.requests_of(work.journal, run, plan, lane)
     files: dict[str, bytes] = {}
+    opened: dict[str, LocalCA] = {}
     for wish, request in requests.items():
         issuer = fleet.issuer(plan.wishes[wish]["issuer"])
         if wish in state.certificates or issuer.kind is not IssuerKind.LOCAL:
             continue
-        usages = papers.wish_of(plan, wish).usages
-        certificate = sign(issuer, request, usages=usages, now=now, passphrase=work.passphrase)
+        if issuer.name not in opened:
+            opened[issuer.name] = open_ca(issuer, work.passphrase)
+        certificate = sign(opened[issuer.name], request, usages=papers.wish_of(plan, wish).usages, now=now)
         files[f"{wish}.crt"] = certificate.public_bytes(serialization.Encoding.PEM)
         files |= {path: _read(issuer, path) for path in (issuer.certificate, *issuer.chain)}
     return files
 
 
-def sign(
-    issuer: Issuer, request: RequestView, *, usages: frozenset[str], now: datetime, passphrase: Passphrase
-) -> x509.Certificate:
-    """Return a certificate for *request*, signed by the private CA of *issuer*, valid for its `days` from *now*.
+@dataclass(frozen=True, slots=True)
+class LocalCA:
+    """A private CA, open for signing: opening its key costs more than a signature, so it is done once a lane."""
 
-    Raises: IssuerError (files that cannot be read, a key that is not the CA's, a CA that has expired), CSRRejected.
-    """
-    if not request.signature_ok:
-        raise CSRRejected("The CSR is not signed by its own key.", remedy="Make the request again.")
-    ca = x509.load_pem_x509_certificate(_read(issuer, issuer.certificate))
+    issuer: Issuer
+    certificate: x509.Certificate
+    key: PrivateKey = field(repr=False)
+
+
+def open_ca(issuer: Issuer, passphrase: Passphrase) -> LocalCA:
+    """Return the CA of *issuer*. Raises: IssuerError (files that cannot be read, a key that is not the CA's)."""
+    certificate = x509.load_pem_x509_certificate(_read(issuer, issuer.certificate))
     key = read_private_key(_read(issuer, issuer.key), passphrase(issuer.passphrase_credential))
-    if spki_sha256(key) != spki_sha256(ca):
+    if spki_sha256(key) != spki_sha256(certificate):
         raise IssuerError(
             f"{issuer.key} is not the key of {issuer.certificate}.", remedy="Correct the issuer in the inventory."
         )
+    return LocalCA(issuer, certificate, key)
+
+
+def sign(local: LocalCA, request: RequestView, *, usages: frozenset[str], now: datetime) -> x509.Certificate:
+    """Return a certificate for *request*, valid for the `days` of the issuer from *now*, at most as long as the CA.
+
+    Raises: IssuerError (the CA has expired), CSRRejected (not signed by its own key).
+    """
+    if not request.signature_ok:
+        raise CSRRejected("The CSR is not signed by its own key.", remedy="Make the request again.")
+    issuer, ca, key = local.issuer, local.certificate, local.key
     ends = min(now + timedelta(days=issuer.days), ca.not_valid_after_utc)
     if ends <= now:
         raise IssuerError(f"The CA certificate {issuer.certificate} has expired.", remedy="Renew the CA first.")
