@@ -27,6 +27,7 @@ import yaml
 
 from workers.connections import Connections, MemoryCircuit, MemoryPins
 from workers.credentials import Credentials
+from workers.login import CIPHERS
 from workers.redaction import Redactor
 from workers.transcript import Transcripts
 from workflows.mmp.commands import PkiList, ServiceStatus, Version
@@ -71,6 +72,7 @@ async def bare(fleet: Fleet) -> None:
             agent_path=None,
             client_keys=None,
             x509_trusted_certs=None,
+            encryption_algs=CIPHERS,
             compression_algs=None,
             username=fleet.username,
             password=fleet.password,

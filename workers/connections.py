@@ -34,6 +34,11 @@ from workflows.plan import Line
 
 __all__ = ["Circuit", "Connections", "MemoryCircuit", "MemoryPins", "Pins", "Timings", "scan_host_key"]
 
+# A server gives a login a minute or so from the moment it is dialled. Hundreds of handshakes at once, on a busy
+# machine, would all be late together; so many at a time are quick one by one, and who waited long dials again.
+_HANDSHAKES = 50
+_STALE_S = 3.0
+
 
 class Pins(Protocol):
     """Where host keys are pinned (the journal); may block, it is asked from a thread."""
@@ -179,6 +184,7 @@ class Connections:
         self._circuit = circuit
         self._links: dict[tuple[str, str, int, str], Link] = {}
         self._turns: dict[str, _Turn] = {}
+        self._handshakes = asyncio.Semaphore(_HANDSHAKES)
 
     @contextlib.asynccontextmanager
     async def session(self, node: NodeAddress, *, run: str, allowed: Iterable[Line] = ()) -> AsyncIterator[NodeSession]:
@@ -218,13 +224,18 @@ class Connections:
         """
         pin, credential = await asyncio.to_thread(self._look_up, node)
         turn = self._turns.setdefault(credential.name, _Turn())
+        loop = asyncio.get_running_loop()
         # Dialled before the turn comes: a server that does not answer holds nobody up.
-        dialled = await dial(node, self.timings)
+        dialled, at = await dial(node, self.timings), loop.time()
         try:
             async with contextlib.AsyncExitStack() as stack:
                 if not turn.accepted:
                     await stack.enter_async_context(turn.lock)
                     await asyncio.to_thread(self._check_resting, node, credential.name)
+                await stack.enter_async_context(self._handshakes)
+                if loop.time() - at > _STALE_S:
+                    dialled.close()
+                    dialled = await dial(node, self.timings)
                 connection = await log_in(node, pin, credential, dialled, self.timings)
                 turn.accepted = True
                 return connection
