@@ -22,7 +22,7 @@ from workflows.journal import gates, stock
 from workflows.journal.fold import LaneState
 from workflows.journal.store import Journal, Transaction
 from workflows.mmp.services import SERVICES
-from workflows.plan import Plan, Step
+from workflows.plan import Lane, Plan, Step
 from workflows.x509.acceptance import Wish, check_signed
 from workflows.x509.bundle import render, split
 from workflows.x509.match import match_by_key
@@ -43,8 +43,14 @@ class Delivery:
 
 def wishes_of(plan: Plan, lane: str, state: LaneState) -> tuple[str, ...]:
     """Return the wish ids of *lane* that go on, in the order of its request steps; those of a failed server are out."""
+    out = nodes_out(plan.lane(lane), state)
     steps = [step for step in plan.lane(lane).steps() if step.action == "request"]
-    return tuple(step.params["wish"] for step in steps if step.id not in state.excused)
+    return tuple(step.params["wish"] for step in steps if step.id not in state.excused and step.node not in out)
+
+
+def nodes_out(lane: Lane, state: LaneState) -> frozenset[str]:
+    """Return the nodes that failed within the fail limit, wherever it was: they take no further part in the run."""
+    return frozenset(step.node for step in lane.steps() if step.id in state.excused and step.node)
 
 
 def requests_of(journal: Journal, run: str, plan: Plan, lane: str) -> dict[str, RequestView]:
@@ -160,7 +166,10 @@ def _take(
 def certificate_of(
     journal: Journal, lane: LaneState, wish: str
 ) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
-    """Return the delivered certificate of *wish* and its chain (leaf first, root last). Raises: GateError: none came."""
+    """Return the delivered certificate of *wish* and its chain (leaf first, root last).
+
+    Raises: GateError: none came.
+    """
     one = lane.certificates.get(wish)
     if one is None:
         raise GateError(f"No certificate was delivered for {wish}.")

@@ -6,6 +6,7 @@ that was cut off half-way goes on where it stood. Success is what the status say
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from workers.context import StepContext
 from workers.session import NodeSession
 from workers.steps.recheck import check_expects, read_settings
 from workers.steps.survey import look
+from workflows import papers
 from workflows.errors import CommandRejected, Drifted, NodeError
 from workflows.facts import PortState
 from workflows.mmp.services import Probe
@@ -174,13 +176,19 @@ async def _in_effect(context: StepContext) -> bool:
 
 
 async def _upload_stores(context: StepContext, session: NodeSession) -> None:
+    """Upload old + new, or new alone. A node that dropped out of the run keeps its old leaf in its peers' stores."""
+    run = await asyncio.to_thread(context.work.journal.state, context.run)
+    state = run.lanes[context.lane.name]
+    going = papers.wishes_of(context.plan, context.lane.name, state)
+    out = papers.nodes_out(context.lane, state)
     for one in context.step.params["stores"]:
         line = next(line for line in context.step.lines if line.kind is LineKind.UPLOAD and line.text == one["file"])
         base = await session.fetch(one["base"])
-        leaves = [(await context.certificate(wish))[0] for wish in one["adds"]]
+        leaves = [(await context.certificate(wish))[0] for wish in one["adds"] if wish in going]
         data = trust_with(base, leaves)
-        if one["removes"]:
-            data = trust_without(data, [leaf for leaf in split(base) if fingerprint(leaf) in one["removes"]])
+        gone = {leaf for leaf, nodes in one["removes"].items() if out.isdisjoint(nodes)}
+        if gone:
+            data = trust_without(data, [leaf for leaf in split(base) if fingerprint(leaf) in gone])
         await context.upload(session, line, data)
 
 

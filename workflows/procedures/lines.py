@@ -87,10 +87,16 @@ def interruptions(process: str, facts: NodeFacts) -> tuple[Interruption, ...]:
     release = parse_release(facts.release)
     seen: Mapping[str, ServiceFact] = {fact.service: fact for fact in process_facts(process, facts)}
     entries = [entry for entry in services_of(release) if entry.name in seen] if release else []
-    unique = {entry.interrupts: entry for entry in entries}
-    return tuple(
-        Interruption(service=entry.process, what=entry.interrupts, from_s=entry.outage_s[0], to_s=entry.outage_s[1])
-        for entry in unique.values()
+    if not entries:
+        return ()
+    # One restart of the process interrupts all of its sub-services at once, so it counts once.
+    return (
+        Interruption(
+            service=process,
+            what="; ".join(dict.fromkeys(entry.interrupts for entry in entries)),
+            from_s=max(entry.outage_s[0] for entry in entries),
+            to_s=max(entry.outage_s[1] for entry in entries),
+        ),
     )
 
 

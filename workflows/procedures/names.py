@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 from workflows.facts import NodeFacts
 
@@ -24,9 +25,9 @@ def next_number(stem: str, facts: Iterable[NodeFacts]) -> int:
 
 def set_aside(name: str, facts: NodeFacts, taken: Iterable[str] = ()) -> str:
     """Return the name that an active file gets when a new one takes its place: `callbridge-old2.key` (row S9)."""
-    stem, _, extension = name.rpartition(".")
+    path = PurePosixPath(name)
     names = {file.name for file in facts.files} | set(taken)
     number = 1
-    while f"{stem}-old{number}.{extension}" in names:
+    while f"{path.stem}-old{number}{path.suffix}" in names:
         number += 1
-    return f"{stem}-old{number}.{extension}"
+    return f"{path.stem}-old{number}{path.suffix}"

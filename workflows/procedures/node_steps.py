@@ -6,7 +6,7 @@ true, what is interrupted and the lines back. The order of stages and nodes is i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -103,52 +103,100 @@ class Paper:
         }
 
 
-def faults(paper: Paper, facts: Mapping[str, NodeFacts]) -> list[Finding]:
-    """Return why `files: same` cannot work for this wish: its services use different files, or none at all."""
-    if paper.due.wish.files is not FilesPolicy.SAME:
-        return []
+def faults(papers: Sequence[Paper], facts: Mapping[str, NodeFacts]) -> list[Finding]:
+    """Return why `files: same` cannot work: a file is missing, has two parts to play, or serves others as well."""
     found: list[Finding] = []
-    for node in paper.due.wish.nodes:
-        for role in ("key", "certificate"):
-            names = {
-                getattr(fact, role)
-                for fact in _facts(paper.due.wish, facts[node])
-                if role == "key" or not _chained(facts[node], fact)
-            }
-            if len(names) > 1 or "" in names:
-                shown = ", ".join(sorted(names - {""})) or "none"
-                found.append(
-                    Finding(
-                        node,
-                        f"certificate {paper.due.wish.name!r} has `files: same`, but its services use several "
-                        f"{role} files ({shown})",
-                        "Use `files: fresh`, or one certificate for each file.",
-                    )
-                )
+    same = [paper for paper in papers if paper.due.wish.files is FilesPolicy.SAME]
+    for node in dict.fromkeys(node for paper in same for node in paper.due.wish.nodes):
+        moved: dict[str, str] = {}
+        for paper in same:
+            if node not in paper.due.wish.nodes:
+                continue
+            for what in _swap_faults(paper, facts[node], moved):
+                text = f"certificate {paper.due.wish.name!r} has `files: same`, but {what}"
+                found.append(Finding(node, text, "Use `files: fresh`, or one certificate for each file."))
     return found
 
 
-def ways_back(papers: Sequence[Paper], facts: NodeFacts, *, now: datetime) -> tuple[str, ...]:
-    """Return a sentence for every service of *papers* that cannot be put back to a good pair; none when all can."""
+def _swap_faults(paper: Paper, facts: NodeFacts, moved: dict[str, str]) -> Iterator[str]:
+    """Yield what is in the way of this wish's swap; *moved* is {file: certificate of the node that moves it}."""
+    wish = paper.due.wish
+    pairs = _moves(facts, paper)
+    for role, fresh in (
+        ("key", paper.key_file),
+        ("certificate", paper.certificate_file),
+        ("full chain", paper.full_chain_file),
+        ("bundle", paper.bundle_file),
+    ):
+        names = sorted({active for active, new in pairs if new == fresh})
+        if "" in names or len(names) > 1:
+            shown = ", ".join(name for name in names if name) or "none"
+            yield f"its services use several {role} files ({shown})" if shown != "none" else f"it has no {role} file"
+    taking = {active: {new for other, new in pairs if other == active} for active, _ in pairs if active}
+    for active, news in taking.items():
+        if len(news) > 1:
+            yield f"{active} is used in two places, as {' and '.join(sorted(news))} will be"
+        if active in moved:
+            yield f"{active} is also renamed for certificate {moved[active]!r}"
+        moved[active] = wish.name
+        users = [one.service for one in facts.services if one.service not in wish.services] if news else []
+        others = [name for name in users if active in _pair_files(facts, name)]
+        others += [one.store for one in facts.trust if one.file == active]
+        if others and paper.bundle_file not in news:
+            yield f"{active} is also used by {', '.join(others)}"
+
+
+def _pair_files(facts: NodeFacts, name: str) -> tuple[str, ...]:
+    fact = facts.service(name)
+    return (fact.key, fact.certificate, fact.bundle) if fact else ()
+
+
+def shared_bundles(papers: Sequence[Paper], facts: NodeFacts) -> tuple[str, ...]:
+    """Return a sentence for every CA bundle that `files: same` replaces under services or stores of others."""
     found: list[str] = []
     for paper in papers:
-        for fact in _facts(paper.due.wish, facts):
-            leaf = leaf_in_use(facts, fact.service)
-            if not fact.certificate:
-                found.append(f"{facts.node}: {fact.service} has no certificate yet: there is nothing to put back")
-            elif leaf is None:
+        if paper.due.wish.files is not FilesPolicy.SAME:
+            continue
+        for bundle in sorted({active for active, new in _moves(facts, paper) if new == paper.bundle_file}):
+            others = [one.service for one in facts.services if one.service not in paper.due.wish.services]
+            users = [name for name in others if bundle in _pair_files(facts, name)]
+            users += [one.store for one in facts.trust if one.file == bundle]
+            if users:
                 found.append(
-                    f"{facts.node}: {fact.service}: {fact.certificate} cannot be read: no way back except the backup"
-                )
-            elif datetime.fromisoformat(leaf.not_valid_after) <= now:
-                found.append(
-                    f"{facts.node}: {fact.service}: {fact.certificate} has expired: no way back except the backup"
+                    f"{facts.node}: {bundle} gets the CA certificates of {paper.due.wish.name}; "
+                    f"{', '.join(users)} will read them at the next restart as well"
                 )
     return tuple(found)
 
 
-def prepare(cluster: str, facts: NodeFacts, papers: Sequence[Paper], no_way_back: Sequence[str]) -> Step:
-    """Return stage 200: names free, old pairs match, backup fetched, and for `files: same` a rename that works."""
+def ways_back(papers: Sequence[Paper], facts: NodeFacts, *, now: datetime) -> dict[str, str]:
+    """Return {service: sentence} for every service of *papers* that cannot be put back to a good pair."""
+    return {
+        fact.service: f"{facts.node}: {fact.service}{what}"
+        for paper in papers
+        for fact in _facts(paper.due.wish, facts)
+        if (what := _no_way_back(facts, fact, now))
+    }
+
+
+def _no_way_back(facts: NodeFacts, fact: ServiceFact, now: datetime) -> str:
+    if not fact.certificate:
+        return " has no certificate yet: there is nothing to put back"
+    leaf = leaf_in_use(facts, fact.service)
+    if leaf is None:
+        return f": {fact.certificate} cannot be read: no way back except the backup"
+    if fact.key and facts.file(fact.key) is None:
+        return f": its key {fact.key} is not there: no way back except the backup"
+    if datetime.fromisoformat(leaf.not_valid_after) <= now:
+        return f": {fact.certificate} has expired: no way back except the backup"
+    return ""
+
+
+def prepare(cluster: str, facts: NodeFacts, papers: Sequence[Paper], no_way_back: Mapping[str, str]) -> Step:
+    """Return stage 200: names free, old pairs match, backup fetched, and for `files: same` a rename that works.
+
+    Pairs in *no_way_back* (service → sentence) are not asked to match: the plan says already that they are no good.
+    """
     snapshot = f"certbridge-{next_number('certbridge', [facts])}"
     lines = [command(BackupSnapshot(snapshot).line(), "backup"), fetch(f"{snapshot}.bak", f"backup:{facts.node}")]
     if any(paper.due.wish.files is FilesPolicy.SAME for paper in papers):
@@ -163,7 +211,7 @@ def prepare(cluster: str, facts: NodeFacts, papers: Sequence[Paper], no_way_back
             (fact.key, fact.certificate)
             for paper in papers
             for fact in _facts(paper.due.wish, facts)
-            if fact.key and fact.certificate
+            if fact.key and fact.certificate and fact.service not in no_way_back
         }
     )
     return Step(
@@ -172,7 +220,11 @@ def prepare(cluster: str, facts: NodeFacts, papers: Sequence[Paper], no_way_back
         action="prepare",
         stage=200,
         title=f"{facts.node}: names are free, there is a way back, backup {snapshot} is fetched",
-        params={"backup": f"{snapshot}.bak", "pairs": [list(pair) for pair in pairs], "no_way_back": list(no_way_back)},
+        params={
+            "backup": f"{snapshot}.bak",
+            "pairs": [list(pair) for pair in pairs],
+            "no_way_back": list(no_way_back.values()),
+        },
         expects=tuple(Expect(kind="absent", subject=name) for paper in papers for name in _fresh(paper)),
         lines=tuple(lines),
     )
@@ -265,7 +317,10 @@ def apply(
     cluster: str, facts: NodeFacts, papers: Sequence[Paper], found: Sequence[Pin], whole: Cluster
 ) -> tuple[Part, ...]:
     """Return stages 700 and 800 of one node: files swapped (`files: same`), one step per process, proof, barrier."""
-    parts: list[Part] = [_swap(cluster, facts, paper) for paper in papers if paper.due.wish.files is FilesPolicy.SAME]
+    taken: list[str] = []
+    parts: list[Part] = [
+        _swap(cluster, facts, paper, found, taken) for paper in papers if paper.due.wish.files is FilesPolicy.SAME
+    ]
     wanted = _wanted(facts, papers, found)
     processes = {entry_of(facts, name).process for name in wanted}
     parts += [
@@ -291,17 +346,14 @@ def settings_after(facts: NodeFacts, papers: Sequence[Paper], found: Sequence[Pi
 def _wanted(facts: NodeFacts, papers: Sequence[Paper], found: Sequence[Pin]) -> dict[str, ServiceFact]:
     wanted: dict[str, ServiceFact] = {}
     for paper in papers:
-        for fact in _facts(paper.due.wish, facts):
+        for fact in _before_apply(facts, paper, found):
             entry = entry_of(facts, fact.service)
             if paper.due.wish.files is FilesPolicy.SAME:
                 wanted[fact.service] = fact
                 continue
             bundle = paper.bundle_file if _takes_bundle(entry) else ""
             if entry.takes is Takes.TRUST:
-                pinned = [
-                    pin.first_file for pin in found if pin.node == facts.node and pin.store.process == entry.process
-                ]
-                bundle = pinned[0] if pinned else fact.bundle
+                bundle = fact.bundle
             chained = entry.takes is Takes.FULL_CHAIN
             wanted[fact.service] = replace(
                 fact,
@@ -316,7 +368,9 @@ def _apply(cluster: str, facts: NodeFacts, process: str, papers: Sequence[Paper]
     wanted = {
         name: fact for name, fact in _wanted(facts, papers, found).items() if entry_of(facts, name).process == process
     }
-    now = {fact.service: fact for paper in papers for fact in _facts(paper.due.wish, facts) if fact.service in wanted}
+    now = {
+        fact.service: fact for paper in papers for fact in _before_apply(facts, paper, found) if fact.service in wanted
+    }
     enabled = is_on(process, facts)
     tag = tag_of(process, facts)
     swapped = all(wanted[name] == now[name] for name in wanted)
@@ -352,21 +406,46 @@ def process_restarts(facts: NodeFacts, wanted: Mapping[str, ServiceFact]) -> boo
     return any(entry_of(facts, name).apply is Apply.RESTART for name in wanted)
 
 
-def _swap(cluster: str, facts: NodeFacts, paper: Paper) -> Step:
-    moves: dict[str, str] = {}
+def _before_apply(facts: NodeFacts, paper: Paper, found: Sequence[Pin]) -> tuple[ServiceFact, ...]:
+    """Return what the services of *paper* are set to when stage 700 begins.
+
+    A load balancer names its trust bundle together with its pair, and stage 600 may have changed that bundle.
+    """
+    settings: list[ServiceFact] = []
     for fact in _facts(paper.due.wish, facts):
         entry = entry_of(facts, fact.service)
-        moves[fact.key] = paper.key_file
-        if entry.takes is Takes.FULL_CHAIN:
-            moves[fact.certificate] = paper.full_chain_file
-        else:
-            moves.setdefault(fact.certificate, paper.certificate_file)
+        pinned = [pin.first_file for pin in found if pin.node == facts.node and pin.store.process == entry.process]
+        settings.append(replace(fact, bundle=pinned[0]) if pinned and entry.takes is Takes.TRUST else fact)
+    return tuple(settings)
+
+
+def _moves(facts: NodeFacts, paper: Paper) -> tuple[tuple[str, str], ...]:
+    """Return (file in use, fresh file that takes its name) for every file of this wish's services, each once.
+
+    A file that one service uses as its certificate and another as its full chain becomes the full chain: its first
+    certificate is the entity's, which is all that the first one reads.
+    """
+    pairs: list[tuple[str, str]] = []
+    for fact in _facts(paper.due.wish, facts):
+        entry = entry_of(facts, fact.service)
+        chained = entry.takes is Takes.FULL_CHAIN
+        pairs.append((fact.key, paper.key_file))
+        pairs.append((fact.certificate, paper.full_chain_file if chained else paper.certificate_file))
         if fact.bundle and _takes_bundle(entry):
-            moves[fact.bundle] = paper.bundle_file
+            pairs.append((fact.bundle, paper.bundle_file))
+    chains = {active for active, fresh in pairs if fresh == paper.full_chain_file}
+    return tuple(
+        dict.fromkeys(
+            (active, fresh) for active, fresh in pairs if not (fresh == paper.certificate_file and active in chains)
+        )
+    )
+
+
+def _swap(cluster: str, facts: NodeFacts, paper: Paper, found: Sequence[Pin], taken: list[str]) -> Step:
+    """Return the renames of one wish; *taken* collects the names given to files set aside on this node."""
     lines: list[Line] = []
     back: list[Line] = []
-    taken: list[str] = []
-    for active, fresh in moves.items():
+    for active, fresh in _moves(facts, paper):
         aside = set_aside(active, facts, taken)
         taken.append(aside)
         lines += [rename(active, aside), rename(fresh, active)]
@@ -378,7 +457,7 @@ def _swap(cluster: str, facts: NodeFacts, paper: Paper) -> Step:
         stage=700,
         title=f"{facts.node}: the new files of {paper.due.wish.name} take the names of the old ones",
         params={"wish": paper.due.id},
-        expects=tuple(_expect(fact) for fact in _facts(paper.due.wish, facts)),
+        expects=tuple(_expect(fact) for fact in _before_apply(facts, paper, found)),
         lines=tuple(lines),
         undo=tuple(back),
     )
@@ -416,10 +495,6 @@ def _prove(cluster: str, facts: NodeFacts, papers: Sequence[Paper], whole: Clust
 
 def _facts(wish: CertificateWish, facts: NodeFacts) -> tuple[ServiceFact, ...]:
     return tuple(facts.service(name) or ServiceFact(service=name, enabled=False) for name in wish.services)
-
-
-def _chained(facts: NodeFacts, fact: ServiceFact) -> bool:
-    return entry_of(facts, fact.service).takes is Takes.FULL_CHAIN
 
 
 def _takes_bundle(entry: Service) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from workflows.canonical import digest_of_json
-from workflows.errors import PlanError
+from workflows.errors import Finding, PlanError
 from workflows.facts import DatabaseState, NodeFacts
 from workflows.gate import GO, SIGN
 from workflows.inventory import Cluster, ResolvedFleet
@@ -38,30 +38,25 @@ def plan_renewal(
     release does not have, `files: same` where it cannot work.
     """
     wanted = wanted or fleet
-    findings = [
-        finding
-        for cluster in wanted.clusters
-        for finding in faults(cluster, facts, tuple(node.name for node in cluster.nodes))
-    ]
-    if findings:
-        raise PlanError(findings)
+    findings: list[Finding] = []
     lanes: list[Lane] = []
     wishes: dict[str, Mapping[str, Any]] = {}
     notices: list[str] = []
     touched: set[str] = set()
     for cluster in wanted.clusters:
-        dues = due(cluster, facts, now=now, within=within)
-        if not dues:
-            continue
+        problems = faults(cluster, facts, tuple(node.name for node in cluster.nodes))
+        dues = () if problems else due(cluster, facts, now=now, within=within)
         papers = {one.id: _paper(one, facts) for one in dues}
-        findings.extend(finding for paper in papers.values() for finding in node_steps.faults(paper, facts))
-        if findings:
+        problems += node_steps.faults(tuple(papers.values()), facts)
+        findings += problems
+        if findings or not dues:
             continue
         lane = _lane(fleet, fleet.cluster(cluster.name), papers, facts, notices, now=now)
         lanes.append(lane)
         touched.update(step.node for step in lane.steps() if step.node)
         wishes.update({paper.due.id: paper.to_json() for paper in papers.values()})
         notices.extend(_pinned_elsewhere(fleet, cluster.name, dues, facts))
+        notices.extend(_never_surveyed(fleet.cluster(cluster.name), facts))
     if findings:
         raise PlanError(findings)
     return Plan(
@@ -103,7 +98,8 @@ def _lane(
     applied = [node for node in order if on_node[node]]
     touched = [node for node in order if on_node[node] or any(pin.node == node for pin in found)]
     ways_back = {node: node_steps.ways_back(on_node[node], facts[node], now=now) for node in touched}
-    notices.extend(line for node in touched for line in ways_back[node])
+    notices.extend(line for node in touched for line in ways_back[node].values())
+    notices.extend(line for node in touched for line in node_steps.shared_bundles(on_node[node], facts[node]))
     notices.extend(_trusted_by(papers.values()))
 
     prepare = [node_steps.prepare(name, facts[node], on_node[node], ways_back[node]) for node in touched]
@@ -175,4 +171,12 @@ def _pinned_elsewhere(
         f"{pin.node}: trust store {pin.store.name} ({pin.file}) pins a certificate of cluster {cluster} that will "
         "change; it is in another cluster, so set it by hand after the run"
         for pin in trust.pins(dues, facts, others)
+    ]
+
+
+def _never_surveyed(cluster: Cluster, facts: Mapping[str, NodeFacts]) -> list[str]:
+    return [
+        f"{node.name} was never surveyed: whether its trust stores pin a certificate that will change is not known"
+        for node in cluster.nodes
+        if node.name not in facts
     ]

@@ -21,7 +21,10 @@ from workflows.procedures.wishes import Due, leaf_in_use, parse_release
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """A store on a node that pins leaves which will change: which wishes come in, which fingerprints go out later."""
+    """A store on a node that pins leaves which will change: which wishes come in, which fingerprints go out later.
+
+    *removes* holds (fingerprint, nodes that serve it now): a node that drops out of the run goes on serving its own.
+    """
 
     node: str
     store: TrustStore
@@ -29,12 +32,13 @@ class Pin:
     first_file: str
     last_file: str
     adds: tuple[str, ...]
-    removes: tuple[str, ...]
+    removes: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def pins(dues: Sequence[Due], facts: Mapping[str, NodeFacts], nodes: Sequence[str]) -> tuple[Pin, ...]:
     """Return the stores on *nodes* that pin a leaf which a wish in *dues* replaces, in the order of *nodes*."""
     leaves = changing_leaves(dues, facts)
+    served = _served_by(dues, facts)
     found: list[Pin] = []
     for node in nodes:
         one = facts.get(node)
@@ -58,7 +62,7 @@ def pins(dues: Sequence[Due], facts: Mapping[str, NodeFacts], nodes: Sequence[st
                     first_file=f"{stem}-{number}.crt",
                     last_file=f"{stem}-{number + 1}.crt",
                     adds=adds,
-                    removes=tuple(dict.fromkeys(hit)),
+                    removes=tuple((fingerprint, served[fingerprint]) for fingerprint in dict.fromkeys(hit)),
                 )
             )
     return tuple(found)
@@ -74,6 +78,18 @@ def changing_leaves(dues: Sequence[Due], facts: Mapping[str, NodeFacts]) -> dict
                 if leaf is not None and one.id not in leaves.get(leaf.fingerprint, ()):
                     leaves[leaf.fingerprint] = (*leaves.get(leaf.fingerprint, ()), one.id)
     return leaves
+
+
+def _served_by(dues: Sequence[Due], facts: Mapping[str, NodeFacts]) -> dict[str, tuple[str, ...]]:
+    """Return {fingerprint of a leaf in use: nodes that use it for a service of *dues*}."""
+    nodes: dict[str, dict[str, None]] = {}
+    for one in dues:
+        for node in one.wish.nodes:
+            for name in one.wish.services:
+                leaf = leaf_in_use(facts[node], name)
+                if leaf is not None:
+                    nodes.setdefault(leaf.fingerprint, {})[node] = None
+    return {fingerprint: tuple(names) for fingerprint, names in nodes.items()}
 
 
 def trust_steps(cluster: str, found: Sequence[Pin], facts: Mapping[str, NodeFacts]) -> tuple[Step, ...]:
@@ -138,7 +154,7 @@ def _close_step(
 
 
 def _store_json(pin: Pin, file: str) -> dict[str, object]:
-    removes = list(pin.removes) if file == pin.last_file else []
+    removes = {fingerprint: list(nodes) for fingerprint, nodes in pin.removes} if file == pin.last_file else {}
     return {"store": pin.store.name, "base": pin.file, "file": file, "adds": list(pin.adds), "removes": removes}
 
 

@@ -84,6 +84,18 @@ def faults(cluster: Cluster, facts: Mapping[str, NodeFacts], nodes: tuple[str, .
             for name in wish.services
             if name not in known
         )
+        balancer = one.service("loadbalancer")
+        if (balancer is None or not (balancer.tag and balancer.bundle)) and "loadbalancer" in known:
+            found.extend(
+                Finding(
+                    node.name,
+                    f"certificate {wish.name!r} is for loadbalancer, but there is no load balancer with tag and trust "
+                    "bundle",
+                    "Create it once by hand (`loadbalancer create`, `loadbalancer auth`), or take it out of the wish.",
+                )
+                for wish in cluster.wishes_on(node.name)
+                if "loadbalancer" in wish.services
+            )
     return found
 
 
