@@ -6,7 +6,6 @@ journal writer, one event loop with its connections, and a heartbeat row that te
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -15,7 +14,7 @@ from typing import Any
 import structlog
 from celery import Celery, signals
 
-from workers import control
+from workers import control, logs
 from workers.connections import Connections
 from workers.context import Work
 from workers.credentials import Credentials
@@ -67,11 +66,9 @@ def work() -> Work:
     return Running.work
 
 
-def open_work(settings: Settings) -> Work:
-    """Return journal, loop, connections and vault of this process, opened."""
+def open_work(settings: Settings, redactor: Redactor) -> Work:
+    """Return journal, loop, connections and vault of this process, opened; *redactor* learns every secret."""
     prepare_state(settings)
-    redactor = Redactor()
-    logging.getLogger().addFilter(redactor)
     journal = Journal.open(settings.database_url)
     loop = LoopThread()
     loop.start()
@@ -112,9 +109,14 @@ def _heartbeat(open_now: Work, name: str, queues: tuple[str, ...]) -> None:
             return
 
 
+@signals.setup_logging.connect
+def _set_up_logs(**_: Any) -> None:
+    logs.set_up(redactor, settings.log_level)
+
+
 @signals.worker_ready.connect
 def _start(sender: Any, **_: Any) -> None:
-    open_now = open_work(settings)
+    open_now = open_work(settings, redactor)
     queues = tuple(sender.app.amqp.queues.consume_from)
     threads = [threading.Thread(target=_heartbeat, args=(open_now, sender.hostname, queues), daemon=True)]
     if "control" in queues:
@@ -137,5 +139,6 @@ def _stop(**_: Any) -> None:
         close_work(open_now)
 
 
+redactor = Redactor()
 settings = Settings.load()
 app = create_app(settings)
