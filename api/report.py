@@ -8,6 +8,7 @@ again at any time. Everything that servers or people wrote is escaped; nothing i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from workflows.facts import NodeFacts
 from workflows.journal import Event, Journal, Kind, stock
 from workflows.plan import Plan
 
+_PROMPT = re.compile(r"\S+> ?")
 _DECISIONS = frozenset(
     {
         Kind.RUN_CREATED,
@@ -111,7 +113,7 @@ def _rows(part: PartView, before: Mapping[str, str]) -> Iterator[PortRow]:
             node=part.node,
             service=str(port["service"]),
             where=f"{port['address']}:{port['port']}",
-            before=before.get(str(port.get("before", "")), ""),
+            before=before.get(str(port["before"]), "not known") if port.get("before") else "none",
             after=str(port["not_valid_after"])[:10],
             fingerprint=str(port["fingerprint"]),
             seen=bool(port["seen"]),
@@ -178,9 +180,19 @@ def _answer(found: list[Exchange], session: str, replies: Mapping[str, list[str]
         one = found[place]
         if isinstance(one, _Sent) and one.session == session:
             if one.kind == "sent":
-                reply = "".join(replies[session]).replace("\r\n", "\n").strip("\n")
+                reply = _reply("".join(replies[session]), one.text)
                 found[place] = _Sent(at=one.at, kind=one.kind, text=one.text, reply=reply, session=session)
             return
+
+
+def _reply(received: str, sent: str) -> str:
+    """Return what the server said: neither the echo of what was typed, nor the prompt behind it."""
+    lines = received.replace("\r\n", "\n").strip("\n").split("\n")
+    if lines[0].strip() == sent:
+        lines = lines[1:]
+    if lines and _PROMPT.fullmatch(lines[-1]):
+        lines = lines[:-1]
+    return "\n".join(lines).strip("\n")
 
 
 def _ends_before(journal: Journal, plan: Plan) -> dict[str, str]:
