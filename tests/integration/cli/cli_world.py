@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from click.testing import Result
 from cryptography import x509
 from typer.testing import CliRunner
 
@@ -66,7 +65,7 @@ class World:
         self.journal = Journal.open(f"sqlite:///{root / 'state' / 'journal.db'}")
 
     # ── what a person does ───────────────────────────────────────────────────────────────────────────────────────────
-    def say(self, *words: str | Path, by: str = "ann", answer: str = "") -> Result:
+    def say(self, *words: str | Path, by: str = "ann", answer: str = "") -> Any:
         """Run `certbridge words…` as the account *by* and return what came of it."""
         with self._monkeypatch.context() as patched:
             patched.setattr(pwd, "getpwuid", lambda _uid: SimpleNamespace(pw_name=by))
