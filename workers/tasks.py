@@ -88,9 +88,10 @@ def open_gate(*, run: str, lane: str, step: str, generation: int, header: bool) 
     gate = plan.lane(lane).part(step)
     if not isinstance(gate, Gate):
         raise Ignore
-    state = open_now.journal.state(run).lanes[lane]
+    whole = open_now.journal.state(run)
+    state = whole.lanes[lane]
     before = papers.papers_of(plan, lane, gate.name, state)
-    digest = papers.digest_of_gate(plan, lane, gate.name, state)
+    digest = papers.digest_of_gate(plan, whole.digest, lane, gate.name, state)
     open_now.journal.write(
         lambda tx: gates.open_gate(
             tx,

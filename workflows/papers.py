@@ -65,9 +65,9 @@ def requests_of(journal: Journal, run: str, plan: Plan, lane: str) -> dict[str, 
     return found
 
 
-def digest_of_gate(plan: Plan, lane: str, gate: str, state: LaneState) -> str:
+def digest_of_gate(plan: Plan, plan_digest: str, lane: str, gate: str, state: LaneState) -> str:
     """Return what a decision on this gate is bound to now: plan and CSRs at *sign*, plan and certificates at *go*."""
-    return digest_of(gate, plan.digest(), lane, papers_of(plan, lane, gate, state))
+    return digest_of(gate, plan_digest, lane, papers_of(plan, lane, gate, state))
 
 
 def papers_of(plan: Plan, lane: str, gate: str, state: LaneState) -> dict[str, str]:

@@ -197,7 +197,7 @@ class World:
                 gate=gate.id,
                 name=gate.name,
                 generation=generation,
-                digest=papers.digest_of_gate(plan, lane.name, gate.name, state),
+                digest=papers.digest_of_gate(plan, plan.digest(), lane.name, gate.name, state),
                 summary={"papers": papers.papers_of(plan, lane.name, gate.name, state)},
             )
         )
