@@ -64,10 +64,11 @@ def stretch(
                 break
             members = members or open_members
             continue
-        open_links = [leaf for leaf in walk(part) if leaf.id not in done]
-        links.extend(open_links)
-        if any(isinstance(leaf, Gate) for leaf in open_links):
-            break
+        for leaf in walk(part):
+            if leaf.id not in done:
+                links.append(leaf)
+                if isinstance(leaf, Gate):
+                    return members, tuple(links)
     return members, tuple(links)
 
 

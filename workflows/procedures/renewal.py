@@ -7,11 +7,12 @@ What is due is in `wishes`, trust stores in `trust`, the shape of single lines i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from workflows.canonical import digest_of_json
+from workflows.canonical import canonical, digest_of_json
 from workflows.errors import Finding, PlanError
 from workflows.facts import DatabaseState, NodeFacts
 from workflows.gate import GO, SIGN
@@ -61,7 +62,7 @@ def plan_renewal(
         raise PlanError(findings)
     return Plan(
         kind="renewal",
-        fleet=fleet.to_json(),
+        fleet=json.loads(canonical(fleet.to_json())),  # lists only, so that a plan read back is equal
         lanes=tuple(lanes),
         wishes=wishes,
         notices=tuple(dict.fromkeys(notices)),
