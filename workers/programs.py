@@ -120,8 +120,9 @@ def programs(settings: Settings, *, socket: Path | None) -> tuple[Program, ...]:
 
 
 def supervisor_configuration(all_programs: Sequence[Program], *, socket: Path, user: str = "") -> str:
-    """Return supervisord's configuration; it is to stand in the state directory, which it calls %(here)s.
+    """Return supervisord's configuration, for a supervisord that is started in the state directory.
 
+    Paths are relative to it: supervisord expands its own %(here)s twice, so a "%" in the path would stop it.
     *user* silences supervisord's warning when it runs as root on purpose. The environment (which may hold the
     database's password) is inherited, not written here.
     """
@@ -130,12 +131,11 @@ def supervisor_configuration(all_programs: Sequence[Program], *, socket: Path, u
             "supervisord",
             nodaemon="true",
             silent="true",
-            directory="%(here)s",
-            pidfile="%(here)s/supervisord.pid",
-            logfile="%(here)s/logs/supervisord.log",
+            pidfile="supervisord.pid",
+            logfile="logs/supervisord.log",
             logfile_maxbytes=LOG_BYTES,
             logfile_backups=str(LOG_BACKUPS),
-            childlogdir="%(here)s/logs",
+            childlogdir="logs",
             umask="077",
             **({"user": user} if user else {}),
         ),
@@ -159,7 +159,6 @@ def _program(program: Program) -> str:
     return _section(
         f"program:{program.name}",
         command=_literal(shlex.join(program.command)),
-        directory="%(here)s",
         autostart=str(program.first).lower(),
         autorestart="true",
         startsecs="1",
@@ -168,7 +167,7 @@ def _program(program: Program) -> str:
         stopsignal="TERM",  # never QUIT: Celery's threads pool dies of it (engine-notes 2.13)
         stopwaitsecs=str(program.stop_within_s),
         redirect_stderr="true",
-        stdout_logfile=f"%(here)s/logs/{program.name}.log",
+        stdout_logfile=f"logs/{program.name}.log",
         stdout_logfile_maxbytes=LOG_BYTES,
         stdout_logfile_backups=str(LOG_BACKUPS),
     )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.cli.output import Span, note, say
 from api.cli.surroundings import account, open_journal, read_fleet
-from workflows.errors import CertbridgeError, EngineError
+from workflows.errors import CertbridgeError, EngineError, Finding
 from workflows.settings import Settings, prepare_state
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _check_fleet(journal: Journal, fleet_file: Path | None) -> Iterator[Check]:
     try:
         _, fleet = read_fleet(fleet_file)
     except CertbridgeError as error:
-        yield failed("inventory", str(error), error.remedy())
+        yield from _faults("inventory", error)
         return
     yield well("inventory", f"{len(fleet.nodes)} nodes in {len(fleet.clusters)} clusters")
     yield from check_credentials(fleet)
@@ -238,7 +238,7 @@ def check_guessed(fleet: ResolvedFleet, facts: dict[str, NodeFacts]) -> Iterator
     try:
         plan = plan_renewal(fleet, facts, now=datetime.now(UTC), within=timedelta(days=36_500))
     except CertbridgeError as error:
-        yield failed("plan", str(error), error.remedy())
+        yield from _faults("plan", error)
         return
     lines = [line for lane in plan.lanes for step in lane.steps() for line in step.lines]
     commands = [command_of(line.text) for line in lines if line.kind is LineKind.COMMAND]
@@ -251,6 +251,15 @@ def check_guessed(fleet: ResolvedFleet, facts: dict[str, NodeFacts]) -> Iterator
         )
     else:
         yield well("commands", "every reply that a renewal needs has been seen")
+
+
+def _faults(what: str, error: CertbridgeError) -> Iterator[Check]:
+    """Give each finding of *error* for itself, or the error when it has none."""
+    findings: tuple[Finding, ...] = getattr(error, "findings", ())
+    for finding in findings:
+        yield failed(what, f"{finding.where}: {finding.what}", finding.remedy)
+    if not findings:
+        yield failed(what, str(error), error.remedy())
 
 
 def _ask(*words: str, settings: Settings | None = None) -> dict[str, Any]:
