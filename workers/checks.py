@@ -1,7 +1,8 @@
 """Questions of `certbridge doctor` that only workers' code can answer, asked as a subprocess; JSON on standard output.
 
-`python -m workers.checks credentials NAME…` → {"cms": "", "other": "no password or key is known …"}: "" is well.
-`python -m workers.checks broker` → {"broker": "valkey 9.1.2", "problem": "", "remedy": ""}.
+`python -m workers.checks NAME…` → {"broker": {"broker": "valkey 9.1.2", "problem": "", "remedy": ""},
+"credentials": {"cms": "", "other": "no password or key is known …"}}; "" is well. One process answers both, because
+starting it is what takes time.
 No secret is ever in an answer.
 """
 
@@ -43,15 +44,9 @@ def check_broker(settings: Settings) -> dict[str, str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry out the command line; return the exit code."""
-    match list(words):
-        case ["credentials", *names]:
-            answer = check_credentials(Settings.load(), names)
-        case ["broker"]:
-            answer = check_broker(Settings.load())
-        case _:
-            print("usage: workers.checks credentials NAME… | broker", file=sys.stderr)  # noqa: T201
-            return 2
+    """Print the answers; *words* are the names of credentials. Returns the exit code."""
+    settings = Settings.load()
+    answer = {"broker": check_broker(settings), "credentials": check_credentials(settings, words)}
     print(json.dumps(answer))  # noqa: T201 - the answer is the output
     return 0
 

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -87,13 +87,23 @@ def all_checks(settings: Settings, fleet_file: Path | None, *, wake: str) -> Ite
     """Give the findings of all checks in order."""
     yield check_state(settings)
     prepare_state(settings)
-    yield check_broker(settings)
+    fleet: ResolvedFleet | CertbridgeError
+    try:
+        _, fleet = read_fleet(fleet_file)
+        users = credential_users(fleet)
+    except CertbridgeError as error:
+        fleet, users = error, {}
+    answer = _ask(settings, users)
+    yield check_broker(answer["broker"])
     try:
         with open_journal(settings) as journal:
             yield well("database", _database(settings))
             yield from check_workers(journal)
             yield from check_resting(journal, wake)
-            yield from _check_fleet(journal, fleet_file)
+            if isinstance(fleet, CertbridgeError):
+                yield from _faults("inventory", fleet)
+            else:
+                yield from _check_fleet(journal, fleet, users, answer["credentials"])
     except EngineError as error:
         yield failed(
             "database", str(error), error.remedy() or "Start the database, or correct CERTBRIDGE_DATABASE_URL."
@@ -121,10 +131,9 @@ def check_state(settings: Settings) -> Check:
     return well("state", f"{settings.state}, mode 0700")
 
 
-def check_broker(settings: Settings) -> Check:
-    """Return which broker answers."""
-    answer = _ask("broker", settings=settings)
-    if answer.get("broker"):
+def check_broker(answer: Mapping[str, str]) -> Check:
+    """Return which broker answers; *answer* is that of `workers.checks`."""
+    if answer["broker"]:
         return well("broker", f"{answer['broker']} answers")
     return failed("broker", answer["problem"], answer["remedy"])
 
@@ -162,17 +171,14 @@ def check_resting(journal: Journal, wake: str) -> Iterator[Check]:
         )
 
 
-def _check_fleet(journal: Journal, fleet_file: Path | None) -> Iterator[Check]:
+def _check_fleet(
+    journal: Journal, fleet: ResolvedFleet, users: Mapping[str, Sequence[str]], problems: Mapping[str, str]
+) -> Iterator[Check]:
     from workflows.facts import NodeFacts
     from workflows.journal import stock
 
-    try:
-        _, fleet = read_fleet(fleet_file)
-    except CertbridgeError as error:
-        yield from _faults("inventory", error)
-        return
     yield well("inventory", f"{len(fleet.nodes)} nodes in {len(fleet.clusters)} clusters")
-    yield from check_credentials(fleet)
+    yield from check_credentials(users, problems)
     yield from check_pins(journal, fleet)
     latest = journal.read(lambda connection: stock.latest_facts(connection, [node.name for node in fleet.nodes]))
     facts = {name: NodeFacts.from_json(data) for name, (_, _, data) in latest.items()}
@@ -180,15 +186,20 @@ def _check_fleet(journal: Journal, fleet_file: Path | None) -> Iterator[Check]:
     yield from check_guessed(fleet, facts)
 
 
-def check_credentials(fleet: ResolvedFleet) -> Iterator[Check]:
-    """Give whether each credential that the inventory names can be found here, where workers would look."""
+def credential_users(fleet: ResolvedFleet) -> dict[str, list[str]]:
+    """Return which nodes and issuers use each credential that the inventory names."""
     users: dict[str, list[str]] = {}
     for node in fleet.nodes:
         users.setdefault(node.credential, []).append(node.name)
     for issuer in fleet.issuers:
         if issuer.passphrase_credential:
             users.setdefault(issuer.passphrase_credential, []).append(f"issuer {issuer.name}")
-    for name, problem in _ask("credentials", *users).items():
+    return users
+
+
+def check_credentials(users: Mapping[str, Sequence[str]], problems: Mapping[str, str]) -> Iterator[Check]:
+    """Give whether each credential can be found here, where workers would look; *problems* are of `workers.checks`."""
+    for name, problem in problems.items():
         text, _, remedy = problem.partition("\n")
         if problem:
             yield failed("credentials", f"{text} (used by {_some(users[name])})", remedy)
@@ -262,14 +273,14 @@ def _faults(what: str, error: CertbridgeError) -> Iterator[Check]:
         yield failed(what, str(error), error.remedy())
 
 
-def _ask(*words: str, settings: Settings | None = None) -> dict[str, Any]:
-    """Return the answer of `workers.checks`, which the command line may not import."""
+def _ask(settings: Settings, credentials: Iterable[str]) -> dict[str, Any]:
+    """Return the answers of `workers.checks`, which the command line may not import."""
     done = subprocess.run(
-        [sys.executable, "-m", "workers.checks", *words],
+        [sys.executable, "-m", "workers.checks", *credentials],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **(settings or Settings.load()).environment()},
+        env={**os.environ, **settings.environment()},
     )
     if done.returncode:
         raise EngineError(f"workers.checks ended with code {done.returncode}: {done.stderr.strip()[-300:]}")
