@@ -22,7 +22,7 @@ from workers.context import Work
 from workflows import papers
 from workflows.actions import automatic
 from workflows.canvas import CLUSTER_QUEUE, FLEET_QUEUE, compile_lane, header_of
-from workflows.errors import CertbridgeError
+from workflows.errors import CertbridgeError, CertificateError
 from workflows.gate import SIGN
 from workflows.inventory import ResolvedFleet
 from workflows.journal import claims, gates, lanes, outbox, runs, tables
@@ -191,7 +191,11 @@ def sign_task(*, run: str, lane: str) -> None:
             papers.deliver(open_now.journal, run, files, by="issuer", now=datetime.now(UTC), lane=lane)
     except CertbridgeError as error:
         log.warning("sign_failed", run=run, lane=lane, error=str(error))
-        why = f"The issuer did not sign: {error} {error.remedy()}"
+        why = (
+            f"The issuer did not sign: {error}"
+            if isinstance(error, CertificateError)
+            else f"The issuer did not sign: {error} {error.remedy()}"
+        )
         open_now.journal.write(partial(lanes.stop_lane, run=run, lane=lane, reason=why, data={"code": error.code}))
 
 

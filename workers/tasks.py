@@ -23,7 +23,7 @@ from workflows import papers
 from workflows.canvas import BARRIER_TASK, GATE_TASK, ends_canvas
 from workflows.gate import GO
 from workflows.journal import gates
-from workflows.plan import Gate, Lane, Plan, walk
+from workflows.plan import Gate, Lane, Plan, Step, walk
 
 log = structlog.get_logger()
 
@@ -111,12 +111,13 @@ def _summary(plan: Plan, lane: Lane, gate: Gate, before: dict[str, str]) -> dict
     left = list(walk(lane.tree))
     left = left[left.index(gate) + 1 :]
     lines = [line for leaf in left for line in getattr(leaf, "lines", ())]
-    interrupts = [one for leaf in left for one in getattr(leaf, "interrupts", ())]
+    steps = [leaf for leaf in left if isinstance(leaf, Step) and leaf.interrupts]
     return {
         "papers": before,
         "needs": gate.needs,
         "lines_left": len(lines),
-        "interruptions": len(interrupts),
-        "outage_to_s": sum(one.to_s for one in interrupts),
+        "interruptions": len(steps),
+        # Services of one process go down together: the longest of a step counts, not their sum.
+        "outage_to_s": sum(max(one.to_s for one in step.interrupts) for step in steps),
         "notices": list(plan.notices) if gate.name == GO else [],
     }

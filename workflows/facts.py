@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import cattrs.preconf.json
 
+from workflows.canonical import digest_of_json
+
 CONVERTER = cattrs.preconf.json.make_converter(forbid_extra_keys=True)
 
 
@@ -123,6 +125,15 @@ class NodeFacts:
     def port(self, service: str) -> PortFact | None:
         """Return what the port of *service* served, or None when it was not looked for."""
         return next((fact for fact in self.ports if fact.service == service), None)
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) of what a plan leans on: two surveys of an unchanged server have the same.
+
+        When it was read, the clock, and files that are neither certificates nor keys (logs grow) are left out.
+        """
+        said = self.to_json()
+        kept = [file for file in said["files"] if file["sha256"] or file["name"].endswith(".key")]
+        return digest_of_json({**said, "at": "", "clock_skew_s": None, "files": kept})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `from_json` reads them back to an equal value."""

@@ -175,17 +175,17 @@ def read_document(file: Path) -> Plan:
 
 
 def check_fresh(journal: Journal, made: Plan) -> None:
-    """Return when the plan was made from the latest facts of its nodes. Raises: PlanStale that names the others."""
-    from workflows.canonical import digest_of_json
+    """Return when the latest facts say what the plan was made from. Raises: PlanStale naming the nodes that differ."""
     from workflows.facts import NodeFacts
     from workflows.journal import stock
 
     latest = journal.read(partial(stock.latest_facts, nodes=list(made.facts)))
-    # Read in and written out again, as the planner does: the journal may spell a number otherwise (0 and 0.0).
-    now_there = {node: digest_of_json(NodeFacts.from_json(said).to_json()) for node, (_, _, said) in latest.items()}
+    now_there = {node: NodeFacts.from_json(said).digest() for node, (_, _, said) in latest.items()}
     newer = [node for node, digest in made.facts.items() if now_there.get(node) != digest]
     if newer:
-        raise PlanStale(f"The plan is older than the last survey of {', '.join(newer)}.", remedy=_AGAIN)
+        raise PlanStale(
+            f"The last survey of {', '.join(newer)} found something else than the plan was made from.", remedy=_AGAIN
+        )
 
 
 def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> None:

@@ -297,7 +297,7 @@ def test_changed_plan_file_is_refused(world):
 
 
 def test_stale_plan_file_is_refused(world):
-    """A newer survey makes a saved plan stale."""
+    """A newer survey that found something else makes a saved plan stale."""
     world.survey()
     world.beat()
     file = world.root / "plan.json"
@@ -305,7 +305,7 @@ def test_stale_plan_file_is_refused(world):
     world.survey(9, "cms2")
     result = world.say("run", file, "--yes")
     assert result.exit_code == 2
-    assert "The plan is older than the last survey of cms2." in result.stderr
+    assert "The last survey of cms2 found something else than the plan was made from." in result.stderr
     assert "→ Make it again" in result.stderr
     assert world.journal.runs() == []
 

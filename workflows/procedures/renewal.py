@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from workflows.canonical import canonical, digest_of_json
+from workflows.canonical import canonical
 from workflows.errors import Finding, PlanError
 from workflows.facts import DatabaseState, NodeFacts
 from workflows.gate import GO, SIGN
@@ -66,7 +66,7 @@ def plan_renewal(
         lanes=tuple(lanes),
         wishes=wishes,
         notices=tuple(dict.fromkeys(notices)),
-        facts={node: digest_of_json(facts[node].to_json()) for node in sorted(touched)},
+        facts={node: facts[node].digest() for node in sorted(touched)},
     )
 
 

@@ -594,12 +594,14 @@ def test_a_wish_that_is_not_due_leaves_its_node_alone() -> None:
 
 
 def test_the_plan_knows_which_facts_it_was_made_from() -> None:
-    """Their digests stand in it, so that a newer survey can be told from the one that counted."""
+    """A later survey that found the same leaves the plan as it is; one that found something else does not."""
     fleet = lone()
     facts = facts_of(fleet)
-    later = {"a1": replace(facts["a1"], at=(NOW + timedelta(hours=1)).isoformat())}
-    first, second = plan_of(fleet, facts), plan_of(fleet, later)
-    assert (list(first.facts), first.facts == second.facts) == (["a1"], False)
+    later = {"a1": replace(facts["a1"], at=(NOW + timedelta(hours=1)).isoformat(), clock_skew_s=7.0)}
+    moved = {"a1": replace(facts["a1"], hostname="elsewhere")}
+    first = plan_of(fleet, facts)
+    assert (list(first.facts), plan_of(fleet, later).facts == first.facts) == (["a1"], True)
+    assert plan_of(fleet, moved).facts != first.facts
 
 
 def test_fingerprints_of_shared_leaves_name_every_wish_that_replaces_them() -> None:
