@@ -21,7 +21,7 @@ from typing import Any, Self
 import redis
 
 from simulator.control import ask
-from workers.embedded import EmbeddedServer
+from workers.embedded import EmbeddedServer, process_id
 from workers.programs import beat_command, worker_command
 from workflows.broker import KEY_PREFIX, socket_path
 from workflows.journal import Journal, stock
@@ -77,6 +77,7 @@ class Engine:
         }
         self.journal: Journal
         self.redis: redis.Redis
+        self._broker: EmbeddedServer
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, tuple[str, ...]] = {}
         self._stack = contextlib.ExitStack()
@@ -105,7 +106,7 @@ class Engine:
         prepare_state(self.settings)
         self._run("simulator", self._simulator_command())
         listen = socket_path(self.state)
-        self._stack.enter_context(EmbeddedServer(self.settings.valkey_dir, listen))
+        self._broker = self._stack.enter_context(EmbeddedServer(self.settings.valkey_dir, listen))
         self.redis = redis.Redis(unix_socket_path=str(listen), decode_responses=True)
         self._stack.callback(self.redis.close)
         self.journal = self._stack.enter_context(Journal.open(self.settings.database_url))
@@ -184,6 +185,18 @@ class Engine:
         """Return what `certbridge words… -o json` says; it must end with *code*."""
         return json.loads(self.ok(*words, "-o", "json", code=code))
 
+    def begin(self, *words: str | Path) -> subprocess.Popen[str]:
+        """Start `certbridge words…` and return it while it runs; `with` and `communicate` end it."""
+        return subprocess.Popen(
+            [sys.executable, "-c", "from api.cli import main; main()", *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.root,
+            env=self.environment,
+        )
+
     def latest_run(self) -> str:
         """Return the id of the run that was started last."""
         return self.journal.runs(limit=1)[0].run
@@ -254,6 +267,12 @@ class Engine:
     def flush_broker(self) -> None:
         """Empty the broker: every message and result is gone."""
         self.redis.flushall()
+
+    def kill_broker(self) -> None:
+        """Kill the broker with -9 and start it again on what its append-only file holds."""
+        os.kill(process_id(self._broker.listen) or 0, signal.SIGKILL)
+        self._broker.stop()
+        self._broker.start()
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def queues(self) -> dict[str, int]:
