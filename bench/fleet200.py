@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests" / "acceptance")]
 
-from acceptance_engine import Engine, Shape
-from overlaps import applying, most_at_once, spans_of
-from renewing import Renewal, begin, must, nodes_of
+from acceptance_engine import Engine, Shape  # noqa: E402 - found by the line above
+from overlaps import applying, most_at_once, spans_of  # noqa: E402 - the same
+from renewing import Renewal, begin, must, nodes_of  # noqa: E402 - the same
 
 APPLY_STAGE = 700
 

@@ -132,7 +132,9 @@ class Furnisher:
         )
         leaf, root = pki.to_pem(certificate), pki.to_pem(self.authorities.root.certificate)
         appliance.write(f"{pair.name}.key", pki.key_to_pem(key))
-        appliance.write(f"{pair.name}.crt", leaf)
+        tagged = any(appliance.services[name.partition(".")[0]].kind.tagged for name in pair.endpoints)
+        # A load balancer's third file says whom it trusts, so its chain stands in the certificate file.
+        appliance.write(f"{pair.name}.crt", leaf + root if tagged else leaf)
         if any(appliance.endpoint(name).kind.full_chain for name in pair.endpoints):
             appliance.write(f"{pair.name}-fullchain.crt", leaf + root)
         else:

@@ -180,7 +180,8 @@ def _running(appliance: Appliance, service: Service, endpoint: Endpoint) -> Runn
     if endpoint.key is None or endpoint.certificate is None:
         return None
     chain = pki.load_certificates(appliance.read(endpoint.certificate))
-    if endpoint.bundle is not None:
+    # The third file of a load balancer or trunk says whom it trusts (MMP reference 11); it is no part of its own chain.
+    if endpoint.bundle is not None and not service.kind.tagged:
         chain += [c for c in pki.load_certificates(appliance.read(endpoint.bundle)) if c not in chain]
     trust = endpoint.kind.trust
     return Running(
@@ -229,7 +230,7 @@ def _check(appliance: Appliance, service: Service, endpoint: Endpoint) -> tuple[
     if kind.full_chain:
         complete = pki.ordered_full_chain(chain_data)
         return text + appliance.say("check.full-chain" if complete else "check.no-full-chain", label=label), complete
-    if endpoint.bundle is not None:
+    if endpoint.bundle is not None and not service.kind.tagged:
         pool = chain[1:] + pki.load_certificates(appliance.read(endpoint.bundle))
         verified = pki.chain_problem(chain[0], pool, None) is None
         return text + appliance.say("check.bundle" if verified else "check.no-bundle"), verified

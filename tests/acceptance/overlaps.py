@@ -1,4 +1,4 @@
-"""Who was at work at the same time, from the simulator's log: spans of time, and how many of them lie over each other."""
+"""Who was at work at the same time, from the simulator's log: spans of time, and how many of them overlap."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def planned_fetches(plan: Mapping[str, Any], node: str) -> set[str]:
     return {
         line["text"]
         for step in steps_of(plan)
-        if node in {step["source"] or step["node"]}
+        if node == (step["source"] or step["node"])
         for line in step["lines"]
         if line["kind"] == "fetch"
     }
@@ -204,6 +204,15 @@ def marked(engine: Engine) -> int:
 def count(changes: Sequence[Change], beginning: str) -> int:
     """Return how many of *changes* begin with these words."""
     return sum(change.text.startswith(beginning) for change in changes)
+
+
+def same_as_planned(engine: Engine, plan: Mapping[str, Any], node: str, after: int) -> None:
+    """Compare changes and guarded downloads of *node* in the simulator's log with the plan."""
+    assert [one.said for one in seen(engine, node, after=after)] == [one.said for one in planned(plan, node)]
+    fetched = {one["text"] for one in engine.log(node=node, kind="download") if one["number"] > after}
+    uploaded = {one.text for one in planned(plan, node) if one.kind == "upload"}  # each is read back, keys too
+    guarded = {name for name in fetched - uploaded if name.endswith((".key", ".bak"))}
+    assert guarded == {name for name in planned_fetches(plan, node) if name.endswith((".key", ".bak"))}
 
 
 # ── what a person does at a server's own console ─────────────────────────────────────────────────────────────────────

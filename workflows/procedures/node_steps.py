@@ -282,7 +282,7 @@ def _deliver(cluster: str, facts: NodeFacts, paper: Paper) -> Step:
     entries = [entry_of(facts, name) for name in wish.services]
     if any(_takes_bundle(entry) for entry in entries):
         lines.append(upload(paper.bundle_file, f"bundle:{paper.due.id}"))
-    if any(entry.takes is Takes.FULL_CHAIN for entry in entries):
+    if any(_chained(entry) for entry in entries):
         lines.append(upload(paper.full_chain_file, f"fullchain:{paper.due.id}"))
     return Step(
         id=f"{cluster}/{facts.node}/deliver/{wish.name}",
@@ -354,7 +354,7 @@ def _wanted(facts: NodeFacts, papers: Sequence[Paper], found: Sequence[Pin]) -> 
             bundle = paper.bundle_file if _takes_bundle(entry) else ""
             if entry.takes is Takes.TRUST:
                 bundle = fact.bundle
-            chained = entry.takes is Takes.FULL_CHAIN
+            chained = _chained(entry)
             wanted[fact.service] = replace(
                 fact,
                 key=paper.key_file,
@@ -428,7 +428,7 @@ def _moves(facts: NodeFacts, paper: Paper) -> tuple[tuple[str, str], ...]:
     pairs: list[tuple[str, str]] = []
     for fact in _facts(paper.due.wish, facts):
         entry = entry_of(facts, fact.service)
-        chained = entry.takes is Takes.FULL_CHAIN
+        chained = _chained(entry)
         pairs.append((fact.key, paper.key_file))
         pairs.append((fact.certificate, paper.full_chain_file if chained else paper.certificate_file))
         if fact.bundle and _takes_bundle(entry):
@@ -495,6 +495,11 @@ def _prove(cluster: str, facts: NodeFacts, papers: Sequence[Paper], whole: Clust
 
 def _facts(wish: CertificateWish, facts: NodeFacts) -> tuple[ServiceFact, ...]:
     return tuple(facts.service(name) or ServiceFact(service=name, enabled=False) for name in wish.services)
+
+
+def _chained(entry: Service) -> bool:
+    # The third file of a load balancer names whom it trusts, so its own intermediates can only come with its leaf.
+    return entry.takes in {Takes.FULL_CHAIN, Takes.TRUST}
 
 
 def _takes_bundle(entry: Service) -> bool:
