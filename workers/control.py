@@ -25,7 +25,7 @@ from workflows.canvas import CLUSTER_QUEUE, FLEET_QUEUE, compile_lane, header_of
 from workflows.errors import CertbridgeError, CertificateError
 from workflows.gate import SIGN
 from workflows.inventory import ResolvedFleet
-from workflows.journal import claims, gates, lanes, outbox, runs, tables
+from workflows.journal import claims, gates, lanes, outbox, runs, stock, tables
 from workflows.journal.claims import Drop
 from workflows.journal.fold import LaneState, done_ids
 from workflows.journal.store import Transaction
@@ -119,10 +119,11 @@ def settle(work: Work, run: str) -> None:
         if any(row.live for row in rows):
             return
         flags = {row.flag for row in rows}
-        if flags == {"done"}:
-            runs.close_run(tx, run, "done")
-        elif flags <= {"done", "cancelled"}:
-            runs.close_run(tx, run, "cancelled")
+        if not flags <= {"done", "cancelled"}:
+            return
+        runs.close_run(tx, run, "done" if flags == {"done"} else "cancelled")
+        # Keys made off the servers are on them and proved now, or were never used: nobody needs them here any more.
+        stock.drop_sealed_of(tx, run)
 
     work.journal.write(write)
 

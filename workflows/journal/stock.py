@@ -167,6 +167,13 @@ def unseal_drop(tx: Transaction, sealed_id: str) -> bool:
     return tx.connection.execute(sa.delete(tables.sealed).where(tables.sealed.c.id == sealed_id)).rowcount == 1
 
 
+def drop_sealed_of(tx: Transaction, run: str) -> int:
+    """Forget the private keys sealed for *run* ("RUN/….key", "RUN/….csr"); its backups stay. Returns how many."""
+    table = tables.sealed
+    ours = sa.and_(table.c.id.startswith(f"{run}/", autoescape=True), ~table.c.id.endswith(".bak"))
+    return int(tx.connection.execute(sa.delete(table).where(ours)).rowcount)
+
+
 # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def beat(tx: Transaction, worker: str, queues: Sequence[str], info: Mapping[str, Any]) -> None:
     """Note that *worker* is alive now, and which queues it serves."""

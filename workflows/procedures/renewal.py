@@ -102,6 +102,7 @@ def _lane(
     notices.extend(line for node in touched for line in ways_back[node].values())
     notices.extend(line for node in touched for line in node_steps.shared_bundles(on_node[node], facts[node]))
     notices.extend(_trusted_by(papers.values()))
+    notices.extend(trust.stores_of_the_ca(dues, facts, order))
 
     prepare = [node_steps.prepare(name, facts[node], on_node[node], ways_back[node]) for node in touched]
     request = [_member(steps) for node in order if (steps := node_steps.request(name, node, on_node[node], cluster))]

@@ -68,6 +68,37 @@ def pins(dues: Sequence[Due], facts: Mapping[str, NodeFacts], nodes: Sequence[st
     return tuple(found)
 
 
+def stores_of_the_ca(dues: Sequence[Due], facts: Mapping[str, NodeFacts], nodes: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence for each store that trusts a changing leaf through its CA: another CA would not be trusted.
+
+    Such a store needs nothing as long as the same CA signs, and who will sign is not known when the plan is made.
+    """
+    leaves = changing_leaves(dues, facts)
+    issuers = {
+        issuer
+        for one in dues
+        for node in one.wish.nodes
+        for name in one.wish.services
+        if (leaf := leaf_in_use(facts[node], name)) is not None and (issuer := leaf.issuer)
+    }
+    found: list[str] = []
+    for node in nodes:
+        for store, setting in _stores(facts[node]) if node in facts else ():
+            held = facts[node].file(setting.file)
+            certificates = held.certificates if held is not None else ()
+            if any(item.fingerprint in leaves for item in certificates):
+                continue
+            named = sorted(
+                {item.subject for item in certificates for issuer in issuers if f"CN={item.subject}" in issuer}
+            )
+            if named:
+                found.append(
+                    f"{node}: trust store {store.name} ({setting.file}) trusts the CA {', '.join(named)}; it needs "
+                    "nothing as long as the same CA signs the new certificates"
+                )
+    return tuple(found)
+
+
 def changing_leaves(dues: Sequence[Due], facts: Mapping[str, NodeFacts]) -> dict[str, tuple[str, ...]]:
     """Return {fingerprint of a leaf in use: ids of the wishes that replace it}."""
     leaves: dict[str, tuple[str, ...]] = {}

@@ -168,6 +168,16 @@ def test_sealed_key_is_dropped_when_it_is_no_longer_needed(journal: Journal) -> 
     assert journal.read(lambda connection: stock.sealed(connection, "w1")) == b"\x00two"
     assert [journal.write(lambda tx: stock.unseal_drop(tx, "w1")) for _ in range(2)] == [True, False]
     assert journal.read(lambda connection: stock.sealed(connection, "w1")) is None
+
+
+def test_keys_of_a_closed_run_are_dropped_and_its_backups_stay(journal: Journal) -> None:
+    """Only the private keys of that very run go; a name with a wildcard character in it drops no others."""
+    rows = ("r_1/seoul/web.key", "r_1/seoul/web.csr", "r_1/a1/certbridge-1.bak", "rx1/seoul/web.key")
+    for row in rows:
+        journal.write(lambda tx, row=row: stock.seal(tx, row, b"sealed"))
+    assert journal.write(lambda tx: stock.drop_sealed_of(tx, "r_1")) == 2
+    left = [row for row in rows if journal.read(lambda connection, row=row: stock.sealed(connection, row)) is not None]
+    assert left == ["r_1/a1/certbridge-1.bak", "rx1/seoul/web.key"]
     assert journal.events(FLEET) == []
 
 

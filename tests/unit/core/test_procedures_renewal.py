@@ -264,6 +264,8 @@ def test_stores_that_hold_the_ca_are_left_alone() -> None:
     fleet = a_fleet(a_cluster("seoul", ("a1", "a2"), usual_wishes(("a1", "a2"))))
     plan = plan_of(fleet, facts_of(fleet, pin_leaves=False))
     assert [step.id for step in steps_of(plan) if step.action in {"trust", "close"}] == []
+    told = [notice for notice in plan.notices if "as long as the same CA signs" in notice]
+    assert {notice.partition(":")[0] for notice in told} == {"a1", "a2"}
 
 
 def test_a_restart_for_trust_is_counted_and_closing_costs_none() -> None:
