@@ -31,6 +31,7 @@ from workflows.mmp.replies import DatabaseStatus, Role, Status
 from workflows.mmp.services import Probe, Release, Service, ServiceSettings, services_of, trust_stores_of
 from workflows.x509.pile import read_pile
 from workflows.x509.renewal import view
+from workflows.x509.request import subject_of
 
 _CERTIFICATE_ENDINGS = (".crt", ".cer", ".pem", ".der")
 
@@ -134,7 +135,7 @@ def certificate_fact(certificate: Any) -> CertificateFact:
         fingerprint=seen.fingerprint,
         spki_sha256=seen.spki_sha256,
         subject=seen.CN,
-        issuer=seen.issuer,
+        issuer=subject_of(certificate.issuer).CN,
         not_valid_after=seen.not_after.astimezone(UTC).isoformat(),
         names=tuple(seen.sans),
     )

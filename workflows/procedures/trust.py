@@ -88,9 +88,7 @@ def stores_of_the_ca(dues: Sequence[Due], facts: Mapping[str, NodeFacts], nodes:
             certificates = held.certificates if held is not None else ()
             if any(item.fingerprint in leaves for item in certificates):
                 continue
-            named = sorted(
-                {item.subject for item in certificates for issuer in issuers if f"CN={item.subject}" in issuer}
-            )
+            named = sorted({item.subject for item in certificates} & issuers)
             if named:
                 found.append(
                     f"{node}: trust store {store.name} ({setting.file}) trusts the CA {', '.join(named)}; it needs "
