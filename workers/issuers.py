@@ -63,7 +63,12 @@ class LocalCA:
 
 def open_ca(issuer: Issuer, passphrase: Passphrase) -> LocalCA:
     """Return the CA of *issuer*. Raises: IssuerError (files that cannot be read, a key that is not the CA's)."""
-    certificate = x509.load_pem_x509_certificate(_read(issuer, issuer.certificate))
+    try:
+        certificate = x509.load_pem_x509_certificate(_read(issuer, issuer.certificate))
+    except ValueError:
+        raise IssuerError(
+            f"{issuer.certificate} holds no certificate in PEM form.", remedy="Correct the issuer in the inventory."
+        ) from None
     key = read_private_key(_read(issuer, issuer.key), passphrase(issuer.passphrase_credential))
     if spki_sha256(key) != spki_sha256(certificate):
         raise IssuerError(

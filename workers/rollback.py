@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import stamina
 import structlog
 
 from workers.context import UNDO_OFFSET, StepContext
 from workers.steps.apply import put_back
-from workers.steps.survey import look
+from workers.steps.prove import look_until
+from workers.steps.recheck import check_expects
 from workflows.errors import CertbridgeError, LeaseLost
 from workflows.facts import PortState
 from workflows.journal.events import Kind, NewEvent
@@ -24,6 +26,9 @@ from workflows.plan import Step
 log = structlog.get_logger()
 
 STAGES = frozenset({700, 800})
+TRIES = 3
+# Lines back are numbered per step (1000, 1100, …), so that the journal never takes those of one for those of another.
+UNDO_SPACE = 100
 
 
 async def put_back_node(context: StepContext) -> dict[str, Any]:
@@ -35,8 +40,9 @@ async def put_back_node(context: StepContext) -> dict[str, Any]:
     if not touched:
         return {}
     try:
-        for step in touched:
-            await put_back(_as(context, step), step, offset=UNDO_OFFSET)
+        for place, step in enumerate(touched):
+            await _put_back(_as(context, step), step, UNDO_OFFSET + place * UNDO_SPACE)
+        await _settings_back(context, touched)
         ports = await _old_leaves(context)
     except LeaseLost:
         raise
@@ -65,12 +71,41 @@ async def _touched(context: StepContext) -> list[Step]:
     return sorted(sent, key=lambda step: step.action != "swap")
 
 
+async def _put_back(context: StepContext, step: Step, offset: int) -> None:
+    """Run the lines back; after a cut, again from the first whose end is not known."""
+
+    def again(error: Exception) -> bool:
+        return isinstance(error, CertbridgeError) and error.retryable
+
+    @stamina.retry(on=again, attempts=TRIES, timeout=None, wait_initial=0.5, wait_max=5.0)
+    async def once() -> None:
+        await put_back(context, step, offset=offset)
+
+    # An earlier, failed try at putting back may have left outcomes under these numbers: they tell nothing of this one.
+    for number in range(offset, offset + UNDO_SPACE):
+        context.sent.pop(number, None)
+        context.outcomes.pop(number, None)
+    await once()
+
+
+async def _settings_back(context: StepContext, touched: list[Step]) -> None:
+    """Read the status: what had a pair before has it again. Raises: Drifted."""
+    expects = [
+        expect
+        for step in touched
+        for expect in step.expects
+        if expect.kind == "setting" and expect.value["key"] and expect.value["certificate"]
+    ]
+    async with context.session() as session:
+        await check_expects(session, expects, node=context.step.node)
+
+
 async def _old_leaves(context: StepContext) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for port in context.ports_of(context.step.node):
         if port["probe"] == Probe.NONE.value or not port["before"]:
             continue
-        seen = await look(port["service"], port["address"], port["port"], Probe(port["probe"]))
+        seen = await look_until(context, port, port["before"])
         good = seen.state is PortState.SERVED and seen.chain[0].fingerprint == port["before"]
         fault = (
             "" if good else f"{port['service']} on {port['address']}:{port['port']} does not serve its old certificate"

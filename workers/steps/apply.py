@@ -7,7 +7,7 @@ that was cut off half-way goes on where it stood. Success is what the status say
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from workers.context import StepContext
@@ -90,6 +90,7 @@ async def rename_all(context: StepContext, session: NodeSession, lines: tuple[Li
 async def put_back(context: StepContext, step: Step, *, offset: int) -> None:
     """Run the lines back of *step* (its `undo`), from wherever it stands now.
 
+    A line whose end is known is not sent again, so after a cut this may be called anew.
     Raises: NodeError when a line back is refused; "rollback failed" is then the state of the node.
     """
     renames = tuple(line for line in step.undo if line.kind is LineKind.RENAME)
@@ -97,10 +98,12 @@ async def put_back(context: StepContext, step: Step, *, offset: int) -> None:
         if renames:
             await _rename_back(context, session, step, offset)
             return
-        for number, line in enumerate(step.undo):
-            await context.change(
-                session, line, number=offset + number, tolerate_refusal=line.content.startswith("disable:")
-            )
+        for number, line in enumerate(step.undo, start=offset):
+            if context.outcomes.get(number) in {"ok", "refused"}:
+                continue
+            if line.content.startswith("restart:") and context.sent.get(number, 0) >= MOST_RESTARTS:
+                continue  # whether it took is seen on the ports and in the status afterwards
+            await context.change(session, line, number=number, tolerate_refusal=line.content.startswith("disable:"))
 
 
 async def _rename_back(context: StepContext, session: NodeSession, step: Step, offset: int) -> None:
@@ -123,8 +126,10 @@ async def _run_lines(context: StepContext, session: NodeSession, now: Mapping[st
     commands = [(number, line) for number, line in enumerate(context.step.lines) if line.kind is LineKind.COMMAND]
     start = next((one for one in commands if one[1].content.split(":")[0] in {"enable", "restart"}), None)
     if all(_is_set(context.step, line, now) for _, line in commands) and (
-        start is None or await _fresh(context, *start)
+        start is None or await _fresh(context, *start, now)
     ):
+        if start is not None:
+            await context.settle(start[1], start[0])
         return
     for number, line in commands:
         verb, _, process = line.content.partition(":")
@@ -141,14 +146,31 @@ async def _run_lines(context: StepContext, session: NodeSession, now: Mapping[st
             await context.settle(line, number)
 
 
-async def _fresh(context: StepContext, number: int, line: Line) -> bool:
-    return context.outcome_of(line, number) == "ok" or await _in_effect(context)
+async def _fresh(context: StepContext, number: int, line: Line, now: Mapping[str, Any]) -> bool:
+    """Return whether the line that starts the process took, whether or not its answer came.
+
+    A process that was off for certain, was told to start, and is on, was started by that line.
+    """
+    verb, _, process = line.content.partition(":")
+    if verb == "enable" and not _on(process, now):
+        return False
+    if context.outcome_of(line, number) == "ok":
+        return True
+    return _was_started(context, number, line) or await _in_effect(context)
+
+
+def _was_started(context: StepContext, number: int, line: Line) -> bool:
+    """Return whether *line* was told to start what this step had stopped for certain."""
+    verb, _, process = line.content.partition(":")
+    stops = [place for place, one in enumerate(context.step.lines) if one.content == f"disable:{process}"]
+    stopped = any(context.outcomes.get(place) == "ok" for place in stops)
+    return verb == "enable" and stopped and context.was_sent(line, number)
 
 
 async def _restart(context: StepContext, session: NodeSession, line: Line, number: int) -> None:
     """Send a restart at most twice: once, and once more when its answer was lost and its effect cannot be seen."""
     if context.was_sent(line, number):
-        if await _fresh(context, number, line):
+        if context.outcome_of(line, number) == "ok" or await _comes_into_effect(context):
             await context.settle(line, number)
             return
         if context.times_sent(line, number) >= MOST_RESTARTS:
@@ -162,17 +184,29 @@ async def _restart(context: StepContext, session: NodeSession, line: Line, numbe
 
 async def _in_effect(context: StepContext) -> bool:
     """Return whether every port of this process that can be seen serves its new leaf; False when none is seen."""
+    ports = [pair async for pair in _looks(context)]
+    return bool(ports) and all(served == wanted for wanted, served in ports)
+
+
+async def _comes_into_effect(context: StepContext) -> bool:
+    """Wait while a port of this process is down, as it is during a restart, and return what `_in_effect` does."""
+    waited = 0.0
+    while waited < context.patience_s:
+        if all([served async for _, served in _looks(context)]):
+            break
+        await asyncio.sleep(context.work.settings.poll_s)
+        waited += context.work.settings.poll_s
+    return await _in_effect(context)
+
+
+async def _looks(context: StepContext) -> AsyncIterator[tuple[str, str]]:
+    """Yield (fingerprint wanted, fingerprint served or "") of every port of this process that can be seen."""
     wishes: Mapping[str, str] = context.step.params.get("wishes", {})
-    seen = False
     for port in context.ports_of(context.step.node):
-        if port["service"] not in wishes or port["probe"] == Probe.NONE.value:
-            continue
-        leaf, _ = await context.certificate(wishes[port["service"]])
-        found = await look(port["service"], port["address"], port["port"], Probe(port["probe"]))
-        if found.state is not PortState.SERVED or found.chain[0].fingerprint != fingerprint(leaf):
-            return False
-        seen = True
-    return seen
+        if port["service"] in wishes and port["probe"] != Probe.NONE.value:
+            leaf, _ = await context.certificate(wishes[port["service"]])
+            found = await look(port["service"], port["address"], port["port"], Probe(port["probe"]))
+            yield fingerprint(leaf), found.chain[0].fingerprint if found.state is PortState.SERVED else ""
 
 
 async def _upload_stores(context: StepContext, session: NodeSession) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import stamina
 
 from workers.context import StepContext
+from workers.session import NodeSession
 from workers.steps.recheck import read_settings
 from workers.steps.survey import certificate_fact, look
 from workflows.errors import NotProved
 from workflows.facts import PortFact, PortState
 from workflows.mmp.services import Probe
+from workflows.x509.bundle import split
 from workflows.x509.renewal import fingerprint
 
 
@@ -27,14 +29,16 @@ async def prove(context: StepContext) -> dict[str, Any]:
     """
     async with context.session() as session:
         settings = await read_settings(session)
-    ports = [await _prove_port(context, port, settings) for port in context.step.params["ports"]]
+        ports = [await _prove_port(context, session, port, settings) for port in context.step.params["ports"]]
     faults = [port["fault"] for port in ports if port["fault"]]
     if faults:
         raise NotProved("; ".join(faults), node=context.step.node, ports=ports)
     return {"ports": ports}
 
 
-async def _prove_port(context: StepContext, port: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+async def _prove_port(
+    context: StepContext, session: NodeSession, port: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
     leaf, chain = await context.certificate(port["wish"])
     wanted = fingerprint(leaf)
     shown = {key: port[key] for key in ("service", "address", "port", "before")}
@@ -44,9 +48,9 @@ async def _prove_port(context: StepContext, port: Mapping[str, Any], settings: M
             "seen": False,
             "fingerprint": wanted,
             "not_valid_after": certificate_fact(leaf).not_valid_after,
-            "fault": _unseen(context, port, settings),
+            "fault": await _unseen(context, session, port, settings, wanted),
         }
-    found = await _look_until(context, port, wanted)
+    found = await look_until(context, port, wanted)
     fault = _fault(found, wanted, [fingerprint(one) for one in chain])
     ends = found.chain[0].not_valid_after if found.chain else ""
     served = found.chain[0].fingerprint if found.chain else ""
@@ -60,7 +64,7 @@ async def _prove_port(context: StepContext, port: Mapping[str, Any], settings: M
     }
 
 
-async def _look_until(context: StepContext, port: Mapping[str, Any], wanted: str) -> PortFact:
+async def look_until(context: StepContext, port: Mapping[str, Any], wanted: str) -> PortFact:
     """Look at the port until it serves *wanted*, for as long as a service may take to come up after `enable`."""
 
     @stamina.retry(on=_NotYet, timeout=context.patience_s, attempts=None, wait_initial=0.2, wait_max=2.0)
@@ -97,11 +101,16 @@ def _fault(found: PortFact, wanted: str, chain: list[str]) -> str:
     return f"{where} serves the new certificate without its whole chain" if missing else ""
 
 
-def _unseen(context: StepContext, port: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Prove a port nobody can see from here by what the status says of its files."""
-    now = settings.get(port["service"])
-    wanted = context.wanted_setting(port["service"])
+async def _unseen(
+    context: StepContext, session: NodeSession, port: Mapping[str, Any], settings: Mapping[str, Any], leaf: str
+) -> str:
+    """Prove a port nobody can see from here: the status names the wanted files, and the file holds the new leaf."""
+    service = port["service"]
+    now, wanted = settings.get(service), context.wanted_setting(service)
     if now is None or wanted is None:
-        return ""
+        return f"{service} is gone from the server's status"
     wrong = [f"{what} {now[what] or 'none'}" for what, value in wanted.items() if (now[what] or "") != value]
-    return f"{port['service']} is set to {', '.join(wrong)}" if wrong else ""
+    if wrong:
+        return f"{service} is set to {', '.join(wrong)}"
+    held = split(await session.fetch(wanted["certificate"]), where=wanted["certificate"])
+    return "" if fingerprint(held[0]) == leaf else f"{wanted['certificate']} of {service} holds another certificate"

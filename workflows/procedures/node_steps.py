@@ -511,7 +511,8 @@ def _sets(facts: NodeFacts, settings: Mapping[str, ServiceFact], tag: str) -> di
     found: dict[str, str] = {}
     for name, fact in settings.items():
         entry = entry_of(facts, name)
-        found[name] = entry.certs_line(fact.key, fact.certificate, fact.bundle if entry.wants_bundle else "", tag=tag)
+        # A service that wants no bundle any more may still have one from before, and the way back names it again.
+        found[name] = entry.certs_line(fact.key, fact.certificate, fact.bundle if entry.bundle_rows else "", tag=tag)
     return found
 
 

@@ -213,7 +213,8 @@ def node_facts(
         leaf = leaf_of(node, stem, days=days)
         chained = entry.takes is Takes.FULL_CHAIN
         certificate = f"{stem}-fullchain.crt" if chained else f"{stem}.crt"
-        bundle = f"{stem}-bundle.crt" if entry.takes is Takes.BUNDLE and entry.bundle_rows else ""
+        # TURN from 3.0 on takes a full chain, and may still name a bundle from before.
+        bundle = f"{stem}-bundle.crt" if entry.takes is not Takes.TRUST and entry.bundle_rows else ""
         files[f"{stem}.key"] = FileFact(name=f"{stem}.key", size=1700)
         files[certificate] = file_of(certificate, leaf, *([root_fact()] if chained else []))
         if bundle:

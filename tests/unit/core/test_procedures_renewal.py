@@ -579,7 +579,7 @@ def test_facts_of_the_node_decide_what_is_expected() -> None:
     fleet = lone(a_wish("turn", ("turn",)))
     plan = plan_of(fleet)
     (apply,), (recheck,) = steps_of(plan, "apply"), steps_of(plan, "recheck")
-    value = {"key": "turn.key", "certificate": "turn-fullchain.crt", "bundle": "", "enabled": True}
+    value = {"key": "turn.key", "certificate": "turn-fullchain.crt", "bundle": "turn-bundle.crt", "enabled": True}
     assert [(one.kind, one.subject, one.value) for one in apply.expects] == [("setting", "turn", value)]
     assert recheck.expects == apply.expects
 

@@ -1,0 +1,126 @@
+"""Cut connections at every changing line: the end is right, and nothing is done twice but for a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from steps_engine import Engine
+
+from workflows.journal.events import Kind
+
+Start = Callable[..., Engine]
+CUTS = ("cut-before", "cut-after")
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_a_cut_during_pki_csr_leaves_one_pair(start: Start, kind: str) -> None:
+    """Whether the server did it is not known, so it is read: exactly one `pki csr` is carried out."""
+    engine = start("turn", services=("turn",))
+    engine.fleet.fault(kind, match="pki csr *")
+    engine.start(engine.plan())
+    assert engine.go_on() == "seoul/sign"
+    states = [event.data["state"] for event in engine.events(Kind.OUTCOME) if event.step.endswith("request/turn")]
+    assert (engine.done("pki csr"), states[0], states[-1]) == (
+        1,
+        "unknown",
+        "ok" if kind == "cut-before" else "unknown",
+    )
+
+
+@pytest.mark.parametrize("kind", CUTS)
+@pytest.mark.parametrize("line", ["webadmin disable", "webadmin certs", "webadmin enable"])
+def test_a_cut_while_webadmin_changes_does_nothing_twice(start: Start, kind: str, line: str) -> None:
+    """The step goes on where it stood: each of the three lines is carried out once."""
+    engine = start("webadmin", services=("webadmin",))
+    engine.start(engine.plan())
+    assert engine.to_apply(until="seoul/cmscore1/apply/webadmin") == "seoul/cmscore1/apply/webadmin"
+    engine.fleet.fault(kind, match=f"{line}*")
+    assert engine.go_on() == ""
+    counts = [engine.done(one) for one in ("webadmin disable", "webadmin certs", "webadmin enable")]
+    served = engine.fleet.served_leaf("cmscore1", "webadmin")
+    assert (counts, served) == ([1, 1, 1], engine.new_leaf("seoul/cmscore1/callbridge"))
+
+
+@pytest.mark.parametrize("kind", CUTS)
+@pytest.mark.parametrize("line", ["callbridge certs", "callbridge restart"])
+def test_a_cut_while_the_call_bridge_changes_restarts_it_once(start: Start, kind: str, line: str) -> None:
+    """A port that serves the new leaf shows that the restart took, so calls are not dropped a second time."""
+    engine = start("callbridge", services=("callbridge",), pin_leaves=False)
+    engine.start(engine.plan())
+    assert engine.to_apply(until="seoul/cmscore1/apply/callbridge") == "seoul/cmscore1/apply/callbridge"
+    engine.fleet.fault(kind, match=f"{line}*")
+    assert engine.go_on() == ""
+    served = engine.fleet.served_leaf("cmscore1", "callbridge")
+    assert ([engine.done("callbridge certs"), engine.done("callbridge restart")], served) == (
+        [1, 1],
+        engine.new_leaf("seoul/cmscore1/callbridge"),
+    )
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_a_restart_nobody_can_see_is_sent_at_most_twice(start: Start, kind: str) -> None:
+    """The port is out of sight: the first restart is marked unknown, the second one's answer counts."""
+
+    def hide(document: dict) -> None:
+        for node in document["clusters"][0]["nodes"]:
+            node["proof"]["callbridge"] = "none"
+
+    engine = start("callbridge", services=("callbridge",), pin_leaves=False, change=hide)
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/callbridge")
+    engine.fleet.fault(kind, match="callbridge restart")
+    assert engine.go_on() == ""
+    restarts = [one for one in engine.fleet.commands("cmscore1") if one == "callbridge restart"]
+    states = [event.data["state"] for event in engine.events(Kind.OUTCOME) if event.step.endswith("apply/callbridge")]
+    assert (len(restarts), states) == (2, ["ok", "unknown", "ok"])
+
+
+@pytest.mark.parametrize("kind", CUTS)
+@pytest.mark.parametrize("line", ["webbridge3 disable", "webbridge3 c2w trust", "webbridge3 enable"])
+def test_a_cut_while_a_store_changes_does_nothing_twice(start: Start, kind: str, line: str) -> None:
+    """No port shows what a process trusts; that it was off and is on shows that it was started with its new store."""
+    engine = start("callbridge", services=("callbridge", "webbridge3"))
+    engine.start(engine.plan())
+    step = "seoul/cmscore1/trust/webbridge3"
+    assert engine.to_apply(until=step) == step
+    engine.fleet.fault(kind, match=f"{line}*")
+    assert engine.go_on(until="seoul/cmscore1/apply/callbridge") == "seoul/cmscore1/apply/callbridge"
+    counts = [engine.done(one) for one in ("webbridge3 disable", "webbridge3 c2w trust", "webbridge3 enable")]
+    assert (counts, engine.step(step).status) == ([1, 1, 1], "done")
+
+
+@pytest.mark.parametrize("kind", ["partial-upload", "corrupt-upload"])
+def test_an_upload_that_went_wrong_is_written_again(start: Start, kind: str) -> None:
+    """Nothing refers to a file before its read-back agrees."""
+    engine = start("turn", services=("turn",))
+    engine.fleet.fault(kind, match="upload turn-1-fullchain.crt")
+    engine.start(engine.plan())
+    assert engine.to_apply() == ""
+    assert engine.fleet.served_leaf("cmscore1", "turn") == engine.new_leaf("seoul/cmscore1/turn")
+
+
+def test_a_full_disk_stops_the_lane_and_the_run_goes_on_when_there_is_room(start: Start) -> None:
+    """The delivery fails with its reason; after `resume` the file is written and the rest follows."""
+    engine = start("turn", services=("turn",))
+    engine.fleet.fault("disk-full", match="upload turn-1-fullchain.crt", times=9)
+    engine.start(engine.plan())
+    engine.go_on()
+    engine.approve("sign")
+    engine.sign()
+    assert engine.go_on() == "seoul/delivered"
+    assert (engine.lane().status, engine.step("seoul/cmscore1/deliver/turn").status) == ("stopped", "failed")
+    engine.fleet.mend()
+    engine.resume()
+    assert engine.go_on() == "seoul/go"
+
+
+def test_a_refused_csr_stops_the_lane_and_is_asked_again_after_resume(start: Start) -> None:
+    """FAILURE is an answer: nothing is tried again before somebody says so."""
+    engine = start("turn", services=("turn",))
+    engine.fleet.fault("failure", match="pki csr *", text="no entropy")
+    engine.start(engine.plan())
+    assert engine.go_on() == "seoul/requested"
+    assert "no entropy" in engine.lane().reason
+    engine.resume()
+    assert (engine.go_on(), engine.done("pki csr")) == ("seoul/sign", 1)

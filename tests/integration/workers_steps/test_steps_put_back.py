@@ -1,0 +1,139 @@
+"""What happens when a server cannot be proved: it is put back, or a person is told which lines are left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from steps_engine import Engine
+
+from workflows.journal.events import Kind
+
+Start = Callable[..., Engine]
+PORTS = ("webadmin", "callbridge", "webbridge3.https", "webbridge3.c2w", "turn")
+SERVICES = ("webadmin", "callbridge", "webbridge3", "turn")
+
+
+def same_files(document: dict[str, Any]) -> None:
+    """Ask for the names of the old files."""
+    document["defaults"]["files"] = "same"
+
+
+@pytest.mark.parametrize("change", [None, same_files])
+def test_a_port_that_goes_on_with_the_old_certificate_has_its_node_put_back(start: Start, change: Any) -> None:
+    """Every port serves its old leaf again, the lane stops; after the cause is mended the run goes to its end."""
+    engine = start(services=SERVICES, change=change)
+    before = engine.served("cmscore1", *PORTS)
+    settings = {name: one["endpoints"] for name, one in engine.fleet.state("cmscore1")["services"].items()}
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    engine.fleet.fault("stale-listener", match="turn")
+    assert engine.go_on() == "seoul/cmscore1/prove"
+    assert engine.served("cmscore1", *PORTS) == before
+    (event,) = engine.events(Kind.PUT_BACK)
+    assert (engine.lane().status, event.node, len(event.data["ports"])) == ("stopped", "cmscore1", len(PORTS))
+    assert {name: one["endpoints"] for name, one in engine.fleet.state("cmscore1")["services"].items()} == settings
+    engine.fleet.mend()
+    engine.resume()
+    assert engine.go_on() == ""
+    after = engine.served("cmscore1", *PORTS)
+    assert all(after[port] != before[port] for port in PORTS)
+    assert engine.plan().empty
+
+
+@pytest.mark.parametrize("line", ["webadmin certs callbridge-1.key*", "callbridge restart"])
+def test_a_refused_line_has_its_node_put_back(start: Start, line: str) -> None:
+    """What was done before the refusal is undone; what was not begun is left alone."""
+    engine = start("webadmin", "callbridge", services=("webadmin", "callbridge"), pin_leaves=False)
+    before = engine.served("cmscore1", "webadmin", "callbridge")
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    engine.fleet.fault("failure", match=line, text="no")
+    assert engine.go_on().startswith("seoul/cmscore1/apply/")
+    assert engine.served("cmscore1", "webadmin", "callbridge") == before
+    assert len(engine.events(Kind.PUT_BACK)) == 1
+
+
+def test_a_cut_while_putting_back_is_no_failure(start: Start) -> None:
+    """The lines back are sent again from the first whose end is not known."""
+    engine = start("webadmin", services=("webadmin",))
+    before = engine.served("cmscore1", "webadmin")
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    engine.fleet.fault("stale-listener", match="webadmin")
+    engine.fleet.fault("cut-after", match="webadmin certs callbridge.key*")
+    assert engine.go_on() == "seoul/cmscore1/prove"
+    assert (len(engine.events(Kind.PUT_BACK)), engine.events(Kind.ROLLBACK_FAILED)) == (1, [])
+    assert engine.served("cmscore1", "webadmin") == before
+
+
+def test_a_node_that_cannot_be_put_back_is_a_state_of_its_own(start: Start) -> None:
+    """The journal holds the lines back; `resume` first puts the node back after all, the next one goes on."""
+    engine = start("webadmin", services=("webadmin",))
+    before = engine.fleet.served_leaf("cmscore1", "webadmin")
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    engine.fleet.fault("stale-listener", match="webadmin")
+    engine.fleet.fault("failure", match="webadmin certs callbridge.key*", text="disk error", times=9)
+    assert engine.go_on() == "seoul/cmscore1/prove"
+    (event,) = engine.events(Kind.ROLLBACK_FAILED)
+    assert "disk error" in event.data["why"]
+    assert event.data["lines"] == [
+        "webadmin disable",
+        "webadmin certs callbridge.key callbridge.crt callbridge-bundle.crt",
+        "webadmin enable",
+    ]
+    assert "rollback_failed" in engine.step("seoul/cmscore1/prove").data
+    engine.fleet.mend()
+    engine.resume()
+    assert (engine.go_on(), len(engine.events(Kind.PUT_BACK))) == ("seoul/cmscore1/prove", 1)
+    assert engine.fleet.served_leaf("cmscore1", "webadmin") == before
+    engine.resume()
+    assert engine.go_on() == ""
+    assert engine.fleet.served_leaf("cmscore1", "webadmin") == engine.new_leaf("seoul/cmscore1/callbridge")
+
+
+def test_lines_back_have_numbers_of_their_own(start: Start) -> None:
+    """Two steps of one node are undone: the journal tells their lines apart."""
+    engine = start("webadmin", "callbridge", services=("webadmin", "callbridge"), pin_leaves=False)
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    engine.fleet.fault("stale-listener", match="callbridge")
+    assert engine.go_on() == "seoul/cmscore1/prove"
+    undone = [event.data for event in engine.events(Kind.INTENT) if event.data["line"] >= 1000]
+    assert [(one["line"], one["text"].split()[0]) for one in undone] == [
+        (1000, "webadmin"),
+        (1001, "webadmin"),
+        (1002, "webadmin"),
+        (1100, "callbridge"),
+        (1101, "callbridge"),
+    ]
+
+
+def test_a_slow_port_is_waited_for_before_putting_back_counts_as_failed(start: Start) -> None:
+    """A service takes its time to come up again; only a port that stays silent is a failure."""
+    engine = start("webadmin", services=("webadmin",))
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    stale = engine.fleet.fault("stale-listener", match="webadmin")
+    silent: list[str] = []
+    change = engine.work.connections.session
+
+    def watch(*args: Any, **asked: Any) -> Any:
+        # From the first line back on, nobody answers at the port; it answers again when somebody has looked.
+        if any("webadmin certs callbridge.key" in line.text for line in asked.get("allowed", ())) and not silent:
+            silent.append(engine.fleet.fault("unreachable", match="webadmin"))
+            engine.work.loop.run(_mend_soon(engine, silent[0]))
+        return change(*args, **asked)
+
+    assert engine.go_on(until="seoul/cmscore1/prove") == "seoul/cmscore1/prove"
+    engine.work.connections.session = watch  # type: ignore[method-assign]
+    assert engine.go_on() == "seoul/cmscore1/prove"
+    assert (len(engine.events(Kind.PUT_BACK)), engine.events(Kind.ROLLBACK_FAILED), stale != "") == (1, [], True)
+
+
+async def _mend_soon(engine: Engine, fault: str) -> None:
+    await asyncio.sleep(0.15)
+    await asyncio.to_thread(engine.fleet.mend, fault)
