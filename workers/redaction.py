@@ -66,6 +66,8 @@ class Redactor(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact a log record, its traceback too; lets every record pass."""
+        if isinstance(record.msg, dict):
+            return True  # an event of structlog on its way to the formatter: it was redacted as a processor's work
         record.msg, record.args = self.redact(record.getMessage()), None
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)

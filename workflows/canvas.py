@@ -42,10 +42,11 @@ def compile_lane(
     after = [sign(leaf) for leaf in links]
     if not members:
         return _chain(after)
-    header = [_chain([sign(leaf, header=len(members) > 1) for leaf in member]) for member in members]
+    # A member of a Par always returns, also one that is alone: the barrier behind it must see that it failed.
+    header = [[sign(leaf, header=True) for leaf in member] for member in members]
     if len(header) == 1:
-        return _chain([sign(leaf) for leaf in members[0]] + after)
-    return chain(group(header), *after)
+        return _chain(header[0] + after)
+    return chain(group(_chain(member) for member in header), *after)
 
 
 def stretch(
