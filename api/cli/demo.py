@@ -211,9 +211,9 @@ class Story:
         self._must("gates", "csr", run, "--out", str(out))
         say(f"Sign the requests in {out} with a CA of yours; a key to try it with lies in {self._world.fleet / 'ca'}.")
         while True:
-            files = input("Files with the certificates and their chain (blanks between, * allowed): ").split()
+            files = _answer("Files with the certificates and their chain (blanks between, * allowed): ").split()
             found = [str(path) for name in files for path in _glob(name)]
-            if found and self._world.run("gates", "deliver", run, *found) == 0:
+            if found and self._world.run("gates", "deliver", "--run", run, *found) == 0:
                 return
 
     def _facts(self) -> dict[str, NodeFacts]:
@@ -287,7 +287,14 @@ def _chapter(title: str, words: str) -> None:
 
 
 def _agrees(question: str) -> bool:
-    return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    return _answer(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _answer(question: str) -> str:
+    try:
+        return input(question)
+    except EOFError:
+        raise Stopped("Nobody answers any more, so the demo ends here.") from None
 
 
 def _glob(name: str) -> list[Path]:
