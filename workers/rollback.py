@@ -1,6 +1,7 @@
 """Put a node back: the lines back of every apply and swap step that touched it, then the old leaf on every port.
 
-This happens by itself when a step of stage 700 or 800 fails (DESIGN.md section 7, stage 800). When it works the node
+This happens by itself when a step of stage 700 or 800 fails (DESIGN.md section 7, stage 800); of stage 600 the failed
+step alone is taken back, so that no process stays off and nobody trusts less than before. When it works the node
 serves what it served before; when it does not, "rollback failed" is a state of its own, with the lines for the person.
 """
 
@@ -25,7 +26,8 @@ from workflows.plan import Step
 
 log = structlog.get_logger()
 
-STAGES = frozenset({700, 800})
+TRUST = 600
+STAGES = frozenset({TRUST, 700, 800})
 TRIES = 3
 # Lines back are numbered per step (1000, 1100, …), so that the journal never takes those of one for those of another.
 UNDO_SPACE = 100
@@ -59,9 +61,11 @@ async def put_back_node(context: StepContext) -> dict[str, Any]:
 
 async def _touched(context: StepContext) -> list[Step]:
     """Return the steps of this node that sent a line, renames first: a restart comes after the old names are back."""
-    steps = [
-        step for step in context.lane.steps() if step.node == context.step.node and step.stage in STAGES and step.undo
-    ]
+    steps = [step for step in context.lane.steps() if step.node == context.step.node and step.undo]
+    if context.step.stage == TRUST:
+        steps = [context.step]
+    else:
+        steps = [step for step in steps if step.stage in STAGES and step.stage != TRUST]
     state = context.work.journal.state(context.run).lanes[context.lane.name]
     sent = [
         step
@@ -94,7 +98,7 @@ async def _settings_back(context: StepContext, touched: list[Step]) -> None:
         expect
         for step in touched
         for expect in step.expects
-        if expect.kind == "setting" and expect.value["key"] and expect.value["certificate"]
+        if expect.kind == "trust" or (expect.kind == "setting" and expect.value["key"] and expect.value["certificate"])
     ]
     async with context.session() as session:
         await check_expects(session, expects, node=context.step.node)

@@ -56,6 +56,21 @@ def test_a_refused_line_has_its_node_put_back(start: Start, line: str) -> None:
     assert len(engine.events(Kind.PUT_BACK)) == 1
 
 
+def test_a_store_that_is_refused_leaves_no_process_off(start: Start) -> None:
+    """Stage 600 stops a process to change its store: when that fails, it runs with its old store again."""
+    engine = start("callbridge", services=("callbridge", "webbridge3"))
+    engine.start(engine.plan())
+    step = "seoul/cmscore1/trust/webbridge3"
+    assert engine.to_apply(until=step) == step
+    before = engine.fleet.state("cmscore1")["services"]["webbridge3"]
+    engine.fleet.fault("failure", match="webbridge3 c2w trust trust-*", text="no")
+    assert engine.go_on() == step
+    assert engine.fleet.state("cmscore1")["services"]["webbridge3"] == before
+    assert len(engine.events(Kind.PUT_BACK)) == 1
+    engine.resume()
+    assert (engine.go_on(), engine.fleet.broken_links(), engine.plan().empty) == ("", [], True)
+
+
 def test_a_cut_while_putting_back_is_no_failure(start: Start) -> None:
     """The lines back are sent again from the first whose end is not known."""
     engine = start("webadmin", services=("webadmin",))
