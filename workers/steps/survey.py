@@ -186,7 +186,7 @@ async def look(service: str, address: str, port: int, probe: Probe) -> PortFact:
 
 async def _skew(session: NodeSession, now: datetime) -> float | None:
     try:
-        return round((await session.ask(Date()) - now).total_seconds())
+        return float(round((await session.ask(Date()) - now).total_seconds()))
     except (UnexpectedReply, CommandRejected):
         return None  # the clock is advice for the reader of a survey; nothing is decided by it
 
