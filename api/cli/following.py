@@ -100,7 +100,7 @@ def exit_code(shown: RunView) -> int | None:
 
 
 def _watch_lines(journal: Journal, run: str, plan: Plan) -> RunView:
-    told = 0
+    told = _last_decision(journal, run)
     look_for_workers = _Every(_WORKERS_S, partial(_warn_of_workers, journal))
     while True:
         for event in journal.events(run, after=told):
@@ -112,6 +112,18 @@ def _watch_lines(journal: Journal, run: str, plan: Plan) -> RunView:
             return shown
         look_for_workers()
         time.sleep(LOOK_S)
+
+
+def _last_decision(journal: Journal, run: str) -> int:
+    """Return the number of the event just before a person moved the run last; what was before is in `runs show`."""
+    decisions = {Kind.GATE_APPROVED, Kind.GATE_REJECTED, Kind.LANE_RESUMED}
+    numbers = [event.n for event in journal.events(run) if event.kind in decisions]
+    if not numbers:
+        return 0
+    first = numbers[-1]
+    while first - 1 in numbers:
+        first -= 1  # one decision on several lanes
+    return first - 1
 
 
 def _watch_live(journal: Journal, run: str, plan: Plan) -> RunView:

@@ -78,7 +78,10 @@ def test_watch_ends_at_the_gate_with_3_and_at_the_end_with_0(world):
         world.ok("gates", "deliver", world.sign(run, pem))
         assert world.say("runs", "watch", "@latest").exit_code == 3
         world.ok("gates", "approve", "--gate", "go", "--yes", by="bob")
-        assert world.say("runs", "watch", "@latest").exit_code == 0
+        result = world.say("runs", "watch", "@latest")
+        assert result.exit_code == 0
+        # What was before the last decision is for `runs show`.
+        assert ("/prove: step done" in result.stderr, "/request/" in result.stderr) == (True, False)
 
 
 def test_watch_of_a_failed_run_ends_with_1_and_tells_why(world):
