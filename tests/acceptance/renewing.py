@@ -247,6 +247,20 @@ def delete_file(engine: Engine, node: str, name: str) -> None:
     asyncio.run(work())
 
 
+def read_file(engine: Engine, node: str, name: str) -> bytes:
+    """Return the content of a file on *node*."""
+
+    async def work() -> bytes:
+        async with (
+            _connected(engine, node) as connection,
+            connection.start_sftp_client() as sftp,
+            sftp.open(name, "rb") as file,
+        ):
+            return bytes(await file.read())
+
+    return asyncio.run(work())
+
+
 @asynccontextmanager
 async def _connected(engine: Engine, node: str) -> Any:
     inventory = yaml.safe_load((engine.out / "fleet.yaml").read_text())
