@@ -27,9 +27,10 @@ from workflows.gate import SIGN
 from workflows.inventory import ResolvedFleet
 from workflows.journal import claims, gates, lanes, outbox, runs, stock, tables
 from workflows.journal.claims import Drop
+from workflows.journal.events import Kind, NewEvent
 from workflows.journal.fold import LaneState, done_ids
 from workflows.journal.store import Transaction
-from workflows.plan import Lane, Plan, predecessors
+from workflows.plan import Lane, Plan, Step, predecessors, walk
 
 log = structlog.get_logger()
 
@@ -51,12 +52,15 @@ def send_due(work: Work, app: Celery) -> int:
     """Handle every row whose time has come; return how many there were."""
     rows = work.journal.read(outbox.pending)
     for row in rows:
-        if row.lane:
-            advance(work, app, row.run, row.lane, why=_why(row.data))
-        else:
-            settle(work, row.run)
-        # Marked after it was handled: a crash in between handles it twice, and the generation makes that harmless.
-        work.journal.write(partial(outbox.sent, outgoing_id=row.id))
+        try:
+            if row.lane:
+                advance(work, app, row.run, row.lane, why=_why(row.data))
+            else:
+                settle(work, row.run)
+            # Marked after it was handled: a crash in between handles it twice, and the generation makes that harmless.
+            work.journal.write(partial(outbox.sent, outgoing_id=row.id))
+        except Exception as error:  # noqa: BLE001 - one row that cannot be sent must not hold up the others
+            log.warning("row_not_sent", run=row.run, lane=row.lane, error=f"{type(error).__name__}: {error}")
     return len(rows)
 
 
@@ -116,10 +120,12 @@ def settle(work: Work, run: str) -> None:
 
     def write(tx: Transaction) -> None:
         rows = lanes.lane_rows(tx.connection, run)
-        if any(row.live for row in rows):
-            return
         flags = {row.flag for row in rows}
         if not flags <= {"done", "cancelled"}:
+            return
+        if any(row.live for row in rows):
+            # A step of a cancelled lane is still at its last lines; the run ends after it, so it is looked at again.
+            outbox.add(tx, "settle", run, "", after_s=1)
             return
         runs.close_run(tx, run, "done" if flags == {"done"} else "cancelled")
         # Keys made off the servers are on them and proved now, or were never used: nobody needs them here any more.
@@ -135,9 +141,42 @@ def pass_barrier(tx: Transaction, *, plan: Plan, run: str, lane: str, barrier: s
     header = header_of(part, barrier)
     steps = header[0] if header else [step for step in part.steps() if step.id in predecessors(part, barrier)]
     before = {step.id: step.node for step in steps}
-    return claims.pass_barrier(
-        tx, run=run, lane=lane, barrier=barrier, generation=generation, before=before, fail_limit=part.fail_limit
+    out = nodes_out(part, claims.excused(tx.connection, run, lane))
+    passed = claims.pass_barrier(
+        tx,
+        run=run,
+        lane=lane,
+        barrier=barrier,
+        generation=generation,
+        before=before,
+        fail_limit=part.fail_limit - len(out),  # nodes that fell out at an earlier barrier count too
     )
+    if passed == "passed":
+        # Whoever fell out here takes no further part: its later steps are excused now, so that nobody waits for them.
+        fallen = nodes_out(part, claims.excused(tx.connection, run, lane)) - out
+        for step in part.steps():
+            if step.node in fallen and barrier in predecessors(part, step.id):
+                claims.pass_through(tx, run, lane, step.id, generation, node=step.node, state="excused")
+    return passed
+
+
+def leave_out(tx: Transaction, run: str, lane: Lane, failed: Step, generation: int) -> bool:
+    """Let the lane go on without the node of *failed*, which was put back, if the fail limit allows; return whether.
+
+    The node's barrier counts as passed, and its other steps as excused: the next node may begin.
+    """
+    out = nodes_out(lane, claims.excused(tx.connection, run, lane.name)) | {failed.node}
+    barrier = next((part for part in walk(lane.tree) if part.id == f"{lane.name}/{failed.node}/proved"), None)
+    if len(out) > lane.fail_limit or barrier is None:
+        return False
+    steps = [step for step in lane.steps() if step.node == failed.node and step.stage >= failed.stage]
+    for step in steps:
+        claims.pass_through(tx, run, lane.name, step.id, generation, node=step.node, state="excused")
+    claims.pass_through(tx, run, lane.name, barrier.id, generation)
+    data = {"generation": generation, "excused": [step.id for step in steps], "nodes_out": sorted(out)}
+    tx.append(NewEvent(run=run, kind=Kind.BARRIER_PASSED, lane=lane.name, step=barrier.id, data=data))
+    outbox.add(tx, outbox.ADVANCE, run, lane.name, {"why": f"{failed.node} is left out, within the fail limit"})
+    return True
 
 
 def all_over(tx: Transaction, run: str, lane: str, steps: Sequence[str]) -> bool:
