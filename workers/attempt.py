@@ -186,7 +186,10 @@ class Attempt:
                 )
         elif status == "failed":
             why = f"{self._step.title or self._step.id}: {(error or {}).get('text', '')}"
-            stop_lane(tx, self._run, self._lane.name, why, data={"step": self._step.id})
+            if not (
+                data.get("put_back") and control.leave_out(tx, self._run, self._lane, self._step, claim.generation)
+            ):
+                stop_lane(tx, self._run, self._lane.name, why, data={"step": self._step.id})
 
     async def _context(self, claim: Claim) -> StepContext:
         sent, outcomes = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
@@ -232,7 +235,8 @@ def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[
     sent: dict[int, int] = {}
     outcomes: dict[int, str] = {}
     for event in work.journal.step_events(run, step.id, step.node):
-        if event.kind is Kind.PUT_BACK and event.node == step.node:
+        if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED} and event.node == step.node:
+            # After a failed rollback nothing is known of these lines either: the next attempt goes by the status.
             sent, outcomes = {}, {}
         elif event.step != step.id:
             continue

@@ -270,8 +270,8 @@ class StepContext:
         return hashlib.sha256(data).hexdigest() if found == data else ""
 
     async def wait_for_files(self, session: NodeSession, names: set[str]) -> set[str]:
-        """Look for *names* until they are there or `longest_poll_s` is over; return what is there then."""
-        deadline = self.work.settings.longest_poll_s
+        """Look for *names* until they are there, for 20 s at most (a key takes seconds); return what is there then."""
+        deadline = min(20.0, self.work.settings.longest_poll_s)
         waited = 0.0
         while True:
             there = {entry.name for entry in await session.listing()}

@@ -7,6 +7,7 @@ serves what it served before; when it does not, "rollback failed" is a state of 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -66,7 +67,7 @@ async def _touched(context: StepContext) -> list[Step]:
         steps = [context.step]
     else:
         steps = [step for step in steps if step.stage in STAGES and step.stage != TRUST]
-    state = context.work.journal.state(context.run).lanes[context.lane.name]
+    state = (await asyncio.to_thread(context.work.journal.state, context.run)).lanes[context.lane.name]
     sent = [
         step
         for step in steps
@@ -123,6 +124,7 @@ async def _failed(context: StepContext, touched: list[Step], why: str) -> dict[s
     log.error("rollback_failed", run=context.run, node=context.step.node, why=why)
     data = {"why": why, "lines": lines, "steps": [step.id for step in touched]}
     await context.write(lambda tx: tx.append(_event(context, Kind.ROLLBACK_FAILED, data)))
+    await _reopen(context, touched)
     return {"rollback_failed": why, "lines": lines}
 
 

@@ -21,7 +21,6 @@ from workers import control, steps
 from workers.attempt import Attempt, Outcome
 from workflows import papers
 from workflows.canvas import BARRIER_TASK, GATE_TASK, ends_canvas
-from workflows.gate import GO
 from workflows.journal import gates
 from workflows.plan import Gate, Lane, Plan, Step, walk
 
@@ -119,5 +118,5 @@ def _summary(plan: Plan, lane: Lane, gate: Gate, before: dict[str, str]) -> dict
         "interruptions": len(steps),
         # Services of one process go down together: the longest of a step counts, not their sum.
         "outage_to_s": sum(max(one.to_s for one in step.interrupts) for step in steps),
-        "notices": list(plan.notices) if gate.name == GO else [],
+        "notices": list(plan.notices),
     }

@@ -6,6 +6,7 @@ kept sealed until it is on its servers. `pki csr` is never repeated blindly: whe
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from workers.context import StepContext
@@ -13,7 +14,6 @@ from workers.session import NodeSession
 from workflows.errors import CommandRejected, Drifted, Finding, KeyMismatch
 from workflows.inventory import KeyOrigin
 from workflows.x509.request import (
-    KeyKind,
     RequestView,
     check_request,
     key_pem,
@@ -71,7 +71,12 @@ async def _off_node(context: StepContext) -> bytes:
             )
         return seen.pem
     stored = await context.unseal(sealed)
-    key = read_private_key(stored) if stored else make_key(KeyKind(wish.key_kind.value))
+    # A key takes up to seconds of CPU, and the loop that runs this carries all other sessions.
+    key = (
+        await asyncio.to_thread(read_private_key, stored)
+        if stored
+        else await asyncio.to_thread(make_key, wish.key_kind)
+    )
     if stored is None:
         await context.seal(sealed, key_pem(key))
     return make_request(key, wish.subject, wish.sans)

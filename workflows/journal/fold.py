@@ -108,9 +108,11 @@ def fold(events: Iterable[Event], onto: RunState | None = None) -> RunState:
             if event.kind in _STEPS:
                 before = steps.get(event.step) or StepState(id=event.step)
                 steps[event.step] = _STEPS[event.kind](before, event)
-            if event.kind is Kind.PUT_BACK:
+            if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED}:
                 for step in event.data.get("steps", ()):
-                    steps[step] = replace(steps.get(step) or StepState(id=step), status="undone", lines=())
+                    undone = replace(steps.get(step) or StepState(id=step), status="undone")
+                    # Lines of a failed rollback stay to be seen: the node may stand anywhere between.
+                    steps[step] = replace(undone, lines=()) if event.kind is Kind.PUT_BACK else undone
             if event.kind in _GATES:
                 at_gate = gates.get(event.step) or GateState(id=event.step)
                 gates[event.step] = _GATES[event.kind](at_gate, event)
