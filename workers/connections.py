@@ -38,6 +38,10 @@ __all__ = ["Circuit", "Connections", "MemoryCircuit", "MemoryPins", "Pins", "Tim
 # machine, would all be late together; so many at a time are quick one by one, and who waited long dials again.
 _HANDSHAKES = 50
 _STALE_S = 3.0
+# How often a process looks whether another one has tried the credential, and how long a success counts: passwords are
+# changed between runs, and then one attempt must be all there is.
+_LOOK_S = 0.1
+_ACCEPTED_FOR_S = 60.0
 
 
 class Pins(Protocol):
@@ -55,6 +59,12 @@ class Circuit(Protocol):
 
     def resting(self, credential: str) -> str | None:
         """Return why *credential* rests ("cms1 refused it"), None when it does not rest."""
+
+    def take_turn(self, credential: str) -> bool:
+        """Return whether this process may now try *credential* for the first time, and no other one."""
+
+    def give_turn(self, credential: str) -> None:
+        """Let other processes try *credential*."""
 
 
 @dataclass(slots=True)
@@ -81,6 +91,13 @@ class MemoryCircuit:
     def resting(self, credential: str) -> str | None:
         """Return why *credential* rests."""
         return self.rests.get(credential)
+
+    def take_turn(self, credential: str) -> bool:  # noqa: ARG002 - there is no other process
+        """Return True: there is one process only."""
+        return True
+
+    def give_turn(self, credential: str) -> None:
+        """Do nothing: there is one process only."""
 
 
 class Link:
@@ -163,7 +180,7 @@ class _Turn:
     """Whether a credential has been accepted once, and who is trying it for the first time."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    accepted: bool = False
+    accepted_until: float = 0.0  # by the clock of the loop
 
 
 class Connections:
@@ -229,27 +246,44 @@ class Connections:
         dialled, at = await dial(node, self.timings), loop.time()
         try:
             async with contextlib.AsyncExitStack() as stack:
-                if not turn.accepted:
-                    await stack.enter_async_context(turn.lock)
-                    await asyncio.to_thread(self._check_resting, node, credential.name)
+                if turn.accepted_until <= loop.time():
+                    await self._take_turn(stack, node, credential.name, turn)
                 await stack.enter_async_context(self._handshakes)
                 if loop.time() - at > _STALE_S:
                     dialled.close()
                     dialled = await dial(node, self.timings)
-                connection = await log_in(node, pin, credential, dialled, self.timings)
-                turn.accepted = True
+                try:
+                    connection = await log_in(node, pin, credential, dialled, self.timings)
+                except LoginRefused:
+                    await self.rest(node)  # before the next one's turn comes
+                    raise
+                turn.accepted_until = loop.time() + _ACCEPTED_FOR_S
                 return connection
-        except LoginRefused:
-            dialled.close()
-            await self.rest(node)
-            raise
         except BaseException:
             dialled.close()
             raise
 
+    async def _take_turn(
+        self, stack: contextlib.AsyncExitStack, node: NodeAddress, credential: str, turn: _Turn
+    ) -> None:
+        """Wait until nobody else, here or in another process, tries *credential*; *stack* gives the turn back.
+
+        Who waited here while another was let in goes on at once, beside all others. Raises: CredentialResting.
+        """
+        async with contextlib.AsyncExitStack() as first:
+            await first.enter_async_context(turn.lock)
+            if turn.accepted_until > asyncio.get_running_loop().time():
+                return
+            # No asyncio.Event crosses over from another process, so the turn is asked for again and again.
+            while not await asyncio.to_thread(self._circuit.take_turn, credential):  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_S)
+            first.push_async_callback(asyncio.to_thread, self._circuit.give_turn, credential)
+            await asyncio.to_thread(self._check_resting, node, credential)
+            await stack.enter_async_context(first.pop_all())
+
     async def rest(self, node: NodeAddress) -> None:
         """Let the credential of *node* rest, because *node* refused it."""
-        self._turns.setdefault(node.credential, _Turn()).accepted = False
+        self._turns.setdefault(node.credential, _Turn()).accepted_until = 0.0
         await asyncio.to_thread(self._circuit.refused, node.credential, node.name)
 
     def _look_up(self, node: NodeAddress) -> tuple[str, Credential]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from workflows.journal import stock
 from workflows.journal.store import Journal
 
@@ -18,11 +20,24 @@ class JournalPins:
         return pin.key if pin else None
 
 
+# A process that dies while it logs in holds the others up no longer than this.
+_TURN_S = 20.0
+
+
 class JournalCircuit:
     """Credentials that were refused once rest for all processes, until a person wakes them."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._holder = uuid.uuid4().hex
+
+    def take_turn(self, credential: str) -> bool:
+        """Return whether this process may now try *credential*, and no other one."""
+        return self._journal.write(lambda tx: stock.take_turn(tx, credential, self._holder, _TURN_S))
+
+    def give_turn(self, credential: str) -> None:
+        """Let other processes try *credential*."""
+        self._journal.write(lambda tx: stock.give_turn(tx, credential, self._holder))
 
     def refused(self, credential: str, node: str) -> None:
         """Let *credential* rest because *node* refused it."""

@@ -144,6 +144,30 @@ def resting(connection: sa.Connection) -> dict[str, str]:
     return {row.credential: row.why for row in rows}
 
 
+def take_turn(tx: Transaction, name: str, holder: str, for_s: float) -> bool:
+    """Let *holder* alone try credential *name* for so many seconds; False while another one does."""
+    table = tables.lease
+    values = {"holder": holder, "run": FLEET, "lane": "", "step": "", "expires_at": tx.clock + for_s}
+    statement = (
+        tx.insert(table)
+        .values(resource=f"credential:{name}", token=1, **values)
+        .on_conflict_do_update(
+            index_elements=["resource"],
+            set_={**values, "token": table.c.token + 1},
+            where=sa.or_(table.c.holder.in_(("", holder)), table.c.expires_at <= tx.clock),
+        )
+        .returning(table.c.token)
+    )
+    return tx.connection.execute(statement).scalar_one_or_none() is not None
+
+
+def give_turn(tx: Transaction, name: str, holder: str) -> None:
+    """Let others try credential *name*, when it is still the turn of *holder*."""
+    table = tables.lease
+    mine = (table.c.resource == f"credential:{name}", table.c.holder == holder)
+    tx.connection.execute(sa.update(table).where(*mine).values(holder="", expires_at=tx.clock))
+
+
 # ── sealed keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def seal(tx: Transaction, sealed_id: str, ciphertext: bytes) -> None:
     """Keep *ciphertext* under *sealed_id*, in place of what was there. Encryption is not done here."""
