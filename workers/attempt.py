@@ -192,7 +192,7 @@ class Attempt:
                 stop_lane(tx, self._run, self._lane.name, why, data={"step": self._step.id})
 
     async def _context(self, claim: Claim) -> StepContext:
-        sent, outcomes = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
+        sent, outcomes, began = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
         return StepContext(
             work=self._work,
             run=self._run,
@@ -203,6 +203,7 @@ class Attempt:
             claim=claim,
             sent=sent,
             outcomes=outcomes,
+            began=began,
         )
 
 
@@ -230,24 +231,30 @@ async def _with_retries(context: StepContext) -> dict[str, Any]:
     return await once()
 
 
-def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[int, str]]:
-    """Return ({line number: times sent}, {line number: outcome}) of this step since its node was last put back."""
+def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[int, str], bool]:
+    """Return ({line number: times sent}, {line number: outcome}, whether any was) since the node was last put back.
+
+    After a failed rollback nothing is known of the lines, so they are forgotten too, but not that the step had begun:
+    the next attempt goes by the status alone.
+    """
     sent: dict[int, int] = {}
     outcomes: dict[int, str] = {}
+    began = False
     for event in work.journal.step_events(run, step.id, step.node):
         if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED} and event.node == step.node:
-            # After a failed rollback nothing is known of these lines either: the next attempt goes by the status.
             sent, outcomes = {}, {}
+            began = began and event.kind is Kind.ROLLBACK_FAILED
         elif event.step != step.id:
             continue
         elif event.kind is Kind.INTENT:
             number = int(event.data["line"])
             sent[number] = sent.get(number, 0) + 1
             outcomes.pop(number, None)
+            began = True
         elif event.kind is Kind.OUTCOME:
             outcomes[int(event.data["line"])] = str(event.data["state"])
-    return sent, outcomes
+    return sent, outcomes, began
 
 
 def _error(error: CertbridgeError) -> dict[str, str]:
-    return {"code": error.code, "text": str(error), "remedy": error.remedy()}
+    return {"code": error.code, "text": error.message, "remedy": error.remedy()}

@@ -104,17 +104,14 @@ class StepContext:
     claim: Claim
     sent: dict[int, int]
     outcomes: dict[int, str]
+    began: bool
+    """Whether an earlier attempt sent a line already: then the server has changed, and `expects` is not asked."""
 
     # ── reading the plan and the journal ─────────────────────────────────────────────────────────────────────────────
     @property
     def node(self) -> Node:
         """The node of this step, from the inventory that the plan carries."""
         return self.fleet.node(self.step.node)
-
-    @property
-    def began(self) -> bool:
-        """Whether an earlier attempt sent a line already: then the server has changed, and `expects` is not asked."""
-        return bool(self.sent)
 
     @property
     def patience_s(self) -> float:
@@ -241,7 +238,7 @@ class StepContext:
         self, line: Line, number: int | None, act: Callable[[], Any], *, tolerate_refusal: bool = False
     ) -> None:
         place = self.number_of(line) if number is None else number
-        await self.write(claims_intent(self.claim, place, str(line)))
+        await self.write(claims_intent(self.claim, place, str(line), back=place >= UNDO_OFFSET))
         self.sent[place] = self.sent.get(place, 0) + 1
         self.outcomes.pop(place, None)
         try:
@@ -306,9 +303,9 @@ class StepContext:
         return None if sealed is None else await asyncio.to_thread(self.work.vault.unseal, row, sealed)
 
 
-def claims_intent(claim: Claim, number: int, text: str) -> Callable[[Transaction], Any]:
-    """Return the function that writes the intent row of a line."""
-    return functools.partial(claims.intent, claim=claim, line_no=number, text=text)
+def claims_intent(claim: Claim, number: int, text: str, *, back: bool = False) -> Callable[[Transaction], Any]:
+    """Return the function that writes the intent row of a line; *back*: it takes an earlier one back."""
+    return functools.partial(claims.intent, claim=claim, line_no=number, text=text, back=back)
 
 
 def claims_outcome(claim: Claim, number: int, state: str, text: str) -> Callable[[Transaction], Any]:

@@ -21,7 +21,7 @@ from workers import issuers
 from workers.context import Work
 from workflows import papers
 from workflows.actions import automatic
-from workflows.canvas import CLUSTER_QUEUE, FLEET_QUEUE, compile_lane, header_of
+from workflows.canvas import CLUSTER_QUEUE, FLEET_QUEUE, compile_lane, ends_canvas, header_of
 from workflows.errors import CertbridgeError, CertificateError
 from workflows.gate import SIGN
 from workflows.inventory import ResolvedFleet
@@ -53,15 +53,21 @@ def send_due(work: Work, app: Celery) -> int:
     rows = work.journal.read(outbox.pending)
     for row in rows:
         try:
-            if row.lane:
+            if row.lane and not _overtaken(work, row):
                 advance(work, app, row.run, row.lane, why=_why(row.data))
-            else:
+            elif not row.lane:
                 settle(work, row.run)
             # Marked after it was handled: a crash in between handles it twice, and the generation makes that harmless.
             work.journal.write(partial(outbox.sent, outgoing_id=row.id))
         except Exception as error:  # noqa: BLE001 - one row that cannot be sent must not hold up the others
             log.warning("row_not_sent", run=row.run, lane=row.lane, error=f"{type(error).__name__}: {error}")
     return len(rows)
+
+
+def _overtaken(work: Work, row: outbox.Outgoing) -> bool:
+    """Return whether *row* asks for a barrier that the chord's body, the fast way, has passed already."""
+    barrier = row.data.get("barrier")
+    return barrier is not None and barrier in work.journal.state(row.run).lanes[row.lane].barriers
 
 
 def advance(work: Work, app: Celery, run: str, lane: str, *, why: str) -> None:
@@ -157,6 +163,8 @@ def pass_barrier(tx: Transaction, *, plan: Plan, run: str, lane: str, barrier: s
         for step in part.steps():
             if step.node in fallen and barrier in predecessors(part, step.id):
                 claims.pass_through(tx, run, lane, step.id, generation, node=step.node, state="excused")
+        if ends_canvas(part, barrier):
+            outbox.add(tx, outbox.ADVANCE, run, lane, {"step": barrier})
     return passed
 
 

@@ -130,7 +130,8 @@ class NodeError(CertbridgeError):
     """The server did not do what it was asked."""
 
     default_remedy = (
-        "Read the transcript with `certbridge runs show`, mend the cause, then `certbridge runs resume RUN`."
+        "Read commands and replies with `certbridge runs report RUN --out FILE`, mend the cause, "
+        "then `certbridge runs resume RUN`."
     )
 
 

@@ -158,8 +158,19 @@ def _take(
     return Delivery(
         taken=tuple(chains),
         missing=tuple(wish for name in waiting for wish in missing[name]),
-        warnings=tuple(warnings),
+        warnings=_once(warnings),
         complete=tuple(name for name in waiting if not missing[name]),
+    )
+
+
+def _once(warnings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return each warning once; the same for several files names the first of them and counts the others."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for one in warnings:
+        places.setdefault((one.what, one.remedy), []).append(one.where)
+    return tuple(
+        Finding(where[0] if len(where) == 1 else f"{where[0]} and {len(where) - 1} more", what, remedy)
+        for (what, remedy), where in places.items()
     )
 
 

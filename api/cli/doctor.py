@@ -177,7 +177,7 @@ def _check_fleet(
     from workflows.facts import NodeFacts
     from workflows.journal import stock
 
-    yield well("inventory", f"{len(fleet.nodes)} nodes in {len(fleet.clusters)} clusters")
+    yield well("inventory", f"nodes: {len(fleet.nodes)}, clusters: {len(fleet.clusters)}")
     yield from check_credentials(users, problems)
     yield from check_pins(journal, fleet)
     latest = journal.read(lambda connection: stock.latest_facts(connection, [node.name for node in fleet.nodes]))

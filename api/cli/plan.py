@@ -135,6 +135,14 @@ def fresh_facts(
     # Judged by the real time: `--now` plans for another day, it does not make an old survey young.
     fresh = {name for name, (_, seen, _) in found.items() if now() - seen <= facts_age}
     names = [node.name for node in wanted.nodes]
+    changed = journal.read(partial(stock.last_changes, nodes=names))
+    past = [name for name in names if name in found and name in changed and found[name][1] < changed[name]]
+    if past:
+        raise InputError(
+            f"changed after their last survey: {', '.join(past[:5])}"
+            + (f" and {len(past) - 5} more" if len(past) > 5 else ""),
+            remedy="Run `certbridge survey`, or plan with `--survey`.",
+        )
     stale = [name for name in names if name not in fresh]
     if stale:
         shown = ", ".join(stale[:5]) + (f" and {len(stale) - 5} more" if len(stale) > 5 else "")

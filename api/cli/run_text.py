@@ -139,3 +139,10 @@ def _error(part: PartView, indent: str) -> Iterator[Spans]:
     yield (indent, (f"{part.id}: {part.error.get('text', 'failed')}", "red"))
     for remedy in filter(None, part.error.get("remedy", "").splitlines()):
         yield (f"{indent}→ {remedy}",)
+    if part.data.get("put_back"):
+        yield (f"{indent}{part.node} was put back: its ports serve their old certificates again",)
+    if part.data.get("rollback_failed"):
+        yield (indent, (f"ROLLBACK FAILED on {part.node}: {part.data['rollback_failed']}", "bold red"))
+        yield (f"{indent}→ Look at the server, then type what is still needed of these lines:",)
+        for line in part.data.get("lines", ()):
+            yield (f"{indent}    {line}",)

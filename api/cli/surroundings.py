@@ -159,13 +159,18 @@ def need_worker(journal: Journal) -> None:
 
 
 def run_id(journal: Journal, run: str) -> str:
-    """Return the id that *run* means; `@latest` is the run that was started last. Raises: InputError, JournalError."""
+    """Return the id that *run* means; `@latest` is the newest run that changes servers, not a survey.
+
+    Where there is no such run yet, it is the newest of any kind. Raises: InputError, JournalError.
+    """
     if run != "@latest":
         return run
-    latest = journal.runs(limit=1)
+    from workflows.actions import READING_KINDS
+
+    latest = journal.runs(limit=200)
     if not latest:
         raise InputError("There is no run yet.", remedy="Start one with `certbridge run`.")
-    return latest[0].run
+    return next((one.run for one in latest if one.kind not in READING_KINDS), latest[0].run)
 
 
 def _shown(file: Path) -> str:

@@ -46,7 +46,7 @@ async def _on_node(context: StepContext, session: NodeSession) -> bytes:
     if {key, csr} & there and not context.was_sent(ask):
         raise Drifted(f"{key} or {csr} is there, but this run did not make it.", node=context.step.node)
     if not {key, csr} <= there:
-        if context.was_sent(ask):
+        if context.was_sent(ask) and context.outcome_of(ask) != "refused":
             # Sent, answer lost: the server may still be at it (DESIGN.md section 5).
             there = await context.wait_for_files(session, {key, csr})
         if not {key, csr} <= there:

@@ -46,7 +46,7 @@ def _check_service(known: tuple[str, ...]) -> Callable[[str], str]:
             return text
         remedy = checks.did_you_mean(text, known) or f"Services are {', '.join(known)}."
         if text == "database":
-            remedy = "Database certificates are renewed by `certbridge plan --database renew`."
+            remedy = "Leave it out: database certificates are a procedure of their own, which is not there yet."
         raise PydanticCustomError("rule", "{what}", {"what": f"unknown service {text!r}", "remedy": remedy})
 
     return check

@@ -179,18 +179,19 @@ def finish(
         outbox.add(tx, outbox.ADVANCE, claim.run, claim.lane, {"step": claim.step}, after_s=wait_s or 0)
 
 
-def intent(tx: Transaction, claim: Claim, line_no: int, text: str) -> Event:
+def intent(tx: Transaction, claim: Claim, line_no: int, text: str, *, back: bool = False) -> Event:
     """Journal that line *line_no* is about to be sent. Only after this returned may it be.
 
     Raises: LeaseLost: the lease ran out or was taken over. Stopped: before the step's first line only: the lane was
-    paused or cancelled (so both act at step borders, and never leave a step half-done).
+    paused or cancelled (so both act at step borders, and never leave a step half-done). A line *back* is never stopped:
+    it takes back what was done, and half a way back is worse than all of it.
     """
     row = _fenced(tx, claim)
     if row.expires_at <= tx.clock:
         raise LeaseLost("The lease ran out before this line was sent.", node=claim.node, step=claim.step)
     if not row.intended:
         flag = lane_row(tx.connection, claim.run, claim.lane).flag
-        if flag in {"cancelled", "paused"}:
+        if flag in {"cancelled", "paused"} and not back:
             raise Stopped(f"Lane {claim.lane} is {flag}.", remedy=_AFTER_STOP[flag].format(run=claim.run))
         tx.connection.execute(sa.update(_CLAIM).where(*_this(claim)).values(intended=True))
     return _say(tx, claim, Kind.INTENT, {"line": line_no, "text": text, "attempt": claim.attempt})

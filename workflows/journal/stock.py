@@ -168,6 +168,17 @@ def give_turn(tx: Transaction, name: str, holder: str) -> None:
     tx.connection.execute(sa.update(table).where(*mine).values(holder="", expires_at=tx.clock))
 
 
+def last_changes(connection: sa.Connection, nodes: Iterable[str]) -> dict[str, datetime]:
+    """Return when the last line was sent that changed each of *nodes*; a survey from before that tells of the past."""
+    table = tables.event
+    query = (
+        sa.select(table.c.node, sa.func.max(table.c.at).label("at"))
+        .where(table.c.kind == Kind.INTENT.value, table.c.node.in_(list(nodes)))
+        .group_by(table.c.node)
+    )
+    return {row.node: datetime.fromisoformat(row.at) for row in connection.execute(query)}
+
+
 # ── sealed keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def seal(tx: Transaction, sealed_id: str, ciphertext: bytes) -> None:
     """Keep *ciphertext* under *sealed_id*, in place of what was there. Encryption is not done here."""

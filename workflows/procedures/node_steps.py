@@ -248,7 +248,7 @@ def request(cluster: str, node: str, papers: Sequence[Paper], whole: Cluster) ->
     )
 
 
-def request_off_node(cluster: str, papers: Iterable[Paper]) -> tuple[Step, ...]:
+def request_off_node(papers: Iterable[Paper]) -> tuple[Step, ...]:
     """Return stage 300 for keys that the engine makes or that were brought in: no server is touched (row S2)."""
     return tuple(
         Step(
@@ -256,7 +256,7 @@ def request_off_node(cluster: str, papers: Iterable[Paper]) -> tuple[Step, ...]:
             node="",
             action="request",
             stage=300,
-            title=f"{cluster}: key and CSR {paper.basename}, off the server",
+            title=f"{', '.join(paper.due.wish.nodes)}: key and CSR {paper.basename}, made off the server",
             params={"wish": paper.due.id},
         )
         for paper in papers

@@ -106,7 +106,7 @@ def _lane(
 
     prepare = [node_steps.prepare(name, facts[node], on_node[node], ways_back[node]) for node in touched]
     request = [_member(steps) for node in order if (steps := node_steps.request(name, node, on_node[node], cluster))]
-    off_node = node_steps.request_off_node(name, papers.values())
+    off_node = node_steps.request_off_node(papers.values())
     deliver = [_member(node_steps.deliver(name, facts[node], on_node[node])) for node in applied]
     trusting = trust.trust_steps(name, found, facts)
     recheck = [node_steps.recheck(name, node, _later(name, facts, node, on_node, found)) for node in touched]

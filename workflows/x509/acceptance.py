@@ -257,7 +257,7 @@ def _chain_warnings(
     if not anchors:
         root = chain[-1]
         what = f"the root {root.subject.rfc4514_string()} came with the delivery (SHA-256 {fingerprint(root)})"
-        yield Finding("chain", what, "Compare the fingerprint with the CA's, or name the root in the inventory.")
+        yield Finding("chain", what, "Compare the fingerprint with the one that the CA publishes.")
     for issuer in chain[1:]:
         if now <= issuer.not_valid_after_utc < chain[0].not_valid_after_utc:
             what = f"the issuer {issuer.subject.rfc4514_string()} ends before the certificate does"

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from tests.integration.cli.cli_world import FLEET, HOST_KEYS
-from workflows.journal import stock
+from workflows.journal import Kind, NewEvent, stock
 
 
 def test_fleet_check_says_what_it_found(world):
@@ -175,6 +175,26 @@ def test_plan_needs_a_fresh_survey_and_makes_one(world):
     assert "no survey of the last 24 hours: cms1, cms2" in missing.stderr
     with world.worker():
         assert "lane seoul" in world.ok("plan", "--survey")
+
+
+def test_plan_after_a_change_needs_a_new_survey(world):
+    """Facts from before the last line that a run sent tell of the past; a new survey mends it."""
+    world.survey()
+    run = world.started()
+    world.journal.append(NewEvent(run=run, kind=Kind.INTENT, node="cms2", data={"line": 0, "text": "pki csr …"}))
+    refused = world.say("plan")
+    assert (refused.exit_code, "changed after their last survey: cms2" in refused.stderr) == (2, True)
+    world.survey()
+    assert "lane seoul" in world.ok("plan")
+
+
+def test_latest_means_the_run_that_changes_servers(world):
+    """A survey made since does not hide the renewal that people talk of."""
+    run = world.started()
+    with world.worker():
+        world.ok("survey")
+    assert world.journal.runs()[0].run != run
+    assert f"run {run}" in world.ok("runs", "show", "@latest")
 
 
 def test_saved_plan_is_private_and_runs(world):

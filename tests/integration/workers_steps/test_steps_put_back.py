@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from steps_engine import Engine
+from steps_engine import RUN, Engine
 
+from workers.attempt import _lines_sent
+from workflows import actions
 from workflows.journal.events import Kind
+from workflows.plan import Step
 
 Start = Callable[..., Engine]
 PORTS = ("webadmin", "callbridge", "webbridge3.https", "webbridge3.c2w", "turn")
@@ -85,9 +88,8 @@ def test_a_cut_while_putting_back_is_no_failure(start: Start) -> None:
 
 
 def test_a_node_that_cannot_be_put_back_is_a_state_of_its_own(start: Start) -> None:
-    """The journal holds the lines back; `resume` first puts the node back after all, the next one goes on."""
+    """The journal holds the lines back; `resume` goes on by what the status says, wherever the node stands."""
     engine = start("webadmin", services=("webadmin",))
-    before = engine.fleet.served_leaf("cmscore1", "webadmin")
     engine.start(engine.plan())
     engine.to_apply(until="seoul/cmscore1/apply/webadmin")
     engine.fleet.fault("stale-listener", match="webadmin")
@@ -103,10 +105,7 @@ def test_a_node_that_cannot_be_put_back_is_a_state_of_its_own(start: Start) -> N
     assert "rollback_failed" in engine.step("seoul/cmscore1/prove").data
     engine.fleet.mend()
     engine.resume()
-    assert (engine.go_on(), len(engine.events(Kind.PUT_BACK))) == ("seoul/cmscore1/prove", 1)
-    assert engine.fleet.served_leaf("cmscore1", "webadmin") == before
-    engine.resume()
-    assert engine.go_on() == ""
+    assert (engine.go_on(), engine.events(Kind.PUT_BACK)) == ("", [])
     assert engine.fleet.served_leaf("cmscore1", "webadmin") == engine.new_leaf("seoul/cmscore1/callbridge")
 
 
@@ -152,3 +151,41 @@ def test_a_slow_port_is_waited_for_before_putting_back_counts_as_failed(start: S
 async def _mend_soon(engine: Engine, fault: str) -> None:
     await asyncio.sleep(0.15)
     await asyncio.to_thread(engine.fleet.mend, fault)
+
+
+@pytest.mark.parametrize("word", ["pause", "cancel"])
+def test_a_pause_does_not_stop_a_way_back(start: Start, word: str) -> None:
+    """The prove step sends no line of its own, so the first line back must not count as the step's border."""
+    engine = start("webadmin", services=("webadmin",))
+    before = engine.served("cmscore1", "webadmin")
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    engine.fleet.fault("stale-listener", match="webadmin")
+    assert engine.go_on(until="seoul/cmscore1/prove") == "seoul/cmscore1/prove"
+    asked: list[str] = []
+    session = engine.work.connections.session
+
+    def stop(*args: Any, **more: Any) -> Any:
+        if not asked:  # the prove step is claimed, and looks at its ports now
+            asked.append(word)
+            {"pause": actions.pause, "cancel": actions.cancel}[word](engine.work.journal, RUN, by="ann")
+        return session(*args, **more)
+
+    engine.work.connections.session = stop  # type: ignore[method-assign]
+    assert engine.go_on() == "seoul/cmscore1/prove"
+    assert (len(engine.events(Kind.PUT_BACK)), engine.events(Kind.ROLLBACK_FAILED)) == (1, [])
+    assert (engine.served("cmscore1", "webadmin"), asked) == (before, [word])
+
+
+def test_a_failed_rollback_forgets_which_lines_took(start: Start) -> None:
+    """Nothing is known of the server then: `resume` does not take a restart before the rollback for one after it."""
+    engine = start("webadmin", "callbridge", services=("webadmin", "callbridge"), pin_leaves=False)
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    engine.fleet.fault("stale-listener", match="webadmin")
+    engine.fleet.fault("failure", match="webadmin certs callbridge.key*", text="disk error", times=9)
+    assert engine.go_on() == "seoul/cmscore1/prove"
+    plan, _ = engine.work.plan(RUN)
+    step = plan.lane("seoul").part("seoul/cmscore1/apply/callbridge")
+    assert isinstance(step, Step)
+    assert (len(engine.events(Kind.ROLLBACK_FAILED)), _lines_sent(engine.work, RUN, step)[:2]) == (1, ({}, {}))

@@ -27,7 +27,7 @@ _PLACEHOLDERS = {"FILE…", "NODE…", "[OPTIONS]", "COMMAND", "[ARGS]..."}
 # Read outside of workflows.settings: by the tests (.ci/run).
 _OTHER_VARIABLES = {"CERTBRIDGE_TOOLS_REQUIRED"}
 # Named by the inventory's reference for the next issue; README says under "What is not there yet" that it has not come.
-_LATER = ("plan --database renew",)
+_LATER: tuple[str, ...] = ()
 _CREDENTIAL = "CERTBRIDGE_CREDENTIAL_"
 
 
