@@ -68,12 +68,14 @@ class Work:
 
     def plan(self, run: str) -> tuple[Plan, ResolvedFleet]:
         """Return plan and inventory of *run*; a plan never changes, so it is read once."""
-        if run not in self.plans:
+        known = self.plans.get(run)
+        if known is None:
+            # Hundreds of threads share this dictionary: another one may drop what was just put in.
             while len(self.plans) >= 16:
-                self.plans.pop(next(iter(self.plans)), None)
+                self.plans.pop(next(iter(tuple(self.plans)), ""), None)
             plan = Plan.from_json(self.journal.plan(run))
-            self.plans[run] = (plan, ResolvedFleet.from_json(plan.fleet))
-        return self.plans[run]
+            known = self.plans[run] = (plan, ResolvedFleet.from_json(plan.fleet))
+        return known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

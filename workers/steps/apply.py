@@ -80,6 +80,7 @@ async def rename_all(context: StepContext, session: NodeSession, lines: tuple[Li
             context.was_sent(line, offset + number) and old not in there
         )
         if made:
+            await context.settle(line, offset + number)
             continue
         if old not in there or new in there:
             raise Drifted(

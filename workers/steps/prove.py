@@ -1,7 +1,7 @@
 """Stage 800: every port that was reachable before serves the new leaf with its whole chain; else the node is put back.
 
-Ports not reachable from here are proved by status and files, and reported as *not seen*. A node that cannot be proved
-is put back by the lines the plan showed (`workers.rollback`), and the lane stops.
+The status rows must agree. Ports not reachable from here are proved by status and files alone, and reported as *not
+seen*. A node that cannot be proved is put back by the lines the plan showed (`workers.rollback`), and the lane stops.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ async def _prove_port(
             "fault": await _unseen(context, session, port, settings, wanted),
         }
     found = await look_until(context, port, wanted)
-    fault = _fault(found, wanted, [fingerprint(one) for one in chain])
+    # A port may still serve what the next restart takes away, so the status rows have to agree as well.
+    fault = _fault(found, wanted, [fingerprint(one) for one in chain]) or _set_wrong(context, port["service"], settings)
     ends = found.chain[0].not_valid_after if found.chain else ""
     served = found.chain[0].fingerprint if found.chain else ""
     return {
@@ -106,11 +107,17 @@ async def _unseen(
 ) -> str:
     """Prove a port nobody can see from here: the status names the wanted files, and the file holds the new leaf."""
     service = port["service"]
+    wrong, wanted = _set_wrong(context, service, settings), context.wanted_setting(service)
+    if wrong or wanted is None:
+        return wrong
+    held = split(await session.fetch(wanted["certificate"]), where=wanted["certificate"])
+    return "" if fingerprint(held[0]) == leaf else f"{wanted['certificate']} of {service} holds another certificate"
+
+
+def _set_wrong(context: StepContext, service: str, settings: Mapping[str, Any]) -> str:
+    """Return how the status rows of *service* differ from what the plan wants, "" when they agree."""
     now, wanted = settings.get(service), context.wanted_setting(service)
     if now is None or wanted is None:
         return f"{service} is gone from the server's status"
     wrong = [f"{what} {now[what] or 'none'}" for what, value in wanted.items() if (now[what] or "") != value]
-    if wrong:
-        return f"{service} is set to {', '.join(wrong)}"
-    held = split(await session.fetch(wanted["certificate"]), where=wanted["certificate"])
-    return "" if fingerprint(held[0]) == leaf else f"{wanted['certificate']} of {service} holds another certificate"
+    return f"{service} is set to {', '.join(wrong)}" if wrong else ""

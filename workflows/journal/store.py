@@ -252,7 +252,7 @@ class Journal:
         if not state.run:
             raise JournalError(f"There is no run {run} in the journal.", run=run)
         while len(self._states) >= _KEPT_STATES:
-            self._states.pop(next(iter(self._states), run), None)
+            self._states.pop(next(iter(tuple(self._states)), run), None)
         self._states[run] = state
         return state
 

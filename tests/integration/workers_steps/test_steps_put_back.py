@@ -12,7 +12,7 @@ from steps_engine import RUN, Engine
 from workers.attempt import _lines_sent
 from workflows import actions
 from workflows.journal.events import Kind
-from workflows.plan import Step
+from workflows.plan import Line, LineKind, Step
 
 Start = Callable[..., Engine]
 PORTS = ("webadmin", "callbridge", "webbridge3.https", "webbridge3.c2w", "turn")
@@ -189,3 +189,18 @@ def test_a_failed_rollback_forgets_which_lines_took(start: Start) -> None:
     step = plan.lane("seoul").part("seoul/cmscore1/apply/callbridge")
     assert isinstance(step, Step)
     assert (len(engine.events(Kind.ROLLBACK_FAILED)), _lines_sent(engine.work, RUN, step)[:2]) == (1, ({}, {}))
+
+
+def test_a_port_is_not_proved_while_the_status_names_other_files(start: Start) -> None:
+    """The new leaf is still served, but the next restart would bring the old one: that is no success."""
+    engine = start("callbridge", services=("callbridge",), pin_leaves=False)
+    engine.start(engine.plan())
+    assert engine.to_apply(until="seoul/cmscore1/prove") == "seoul/cmscore1/prove"
+    old = Line(kind=LineKind.COMMAND, text="callbridge certs callbridge.key callbridge.crt callbridge-bundle.crt")
+    node = engine.inventory.node("cmscore1")
+    with engine.work.loop.entered(engine.work.connections.session(node, run="by hand", allowed=[old])) as session:
+        engine.work.loop.call(session.change(old))
+    assert engine.go_on() == "seoul/cmscore1/prove"
+    assert (
+        "callbridge is set to bundle callbridge-bundle.crt" in (engine.step("seoul/cmscore1/prove").error or {})["text"]
+    )
