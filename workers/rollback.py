@@ -43,8 +43,7 @@ async def put_back_node(context: StepContext) -> dict[str, Any]:
     if not touched:
         return {}
     try:
-        for place, step in enumerate(touched):
-            await _put_back(_as(context, step), step, UNDO_OFFSET + place * UNDO_SPACE)
+        await _put_all_back(context, touched)
         await _settings_back(context, touched)
         ports = await _old_leaves(context)
     except LeaseLost:
@@ -74,6 +73,23 @@ async def _touched(context: StepContext) -> list[Step]:
         if step.id in state.steps and (state.steps[step.id].lines or state.steps[step.id].status == "done")
     ]
     return sorted(sent, key=lambda step: step.action != "swap")
+
+
+async def _put_all_back(context: StepContext, touched: list[Step]) -> None:
+    """Put every step back, also when one of them cannot be: no process stays off because of another one.
+
+    Raises: CertbridgeError, the first one.
+    """
+    first: CertbridgeError | None = None
+    for place, step in enumerate(touched):
+        try:
+            await _put_back(_as(context, step), step, UNDO_OFFSET + place * UNDO_SPACE)
+        except LeaseLost:
+            raise
+        except CertbridgeError as error:
+            first = first or error
+    if first:
+        raise first
 
 
 async def _put_back(context: StepContext, step: Step, offset: int) -> None:

@@ -15,7 +15,7 @@ from workers.session import NodeSession
 from workers.steps.recheck import check_expects, read_settings
 from workers.steps.survey import look
 from workflows import papers
-from workflows.errors import CommandRejected, Drifted, NodeError
+from workflows.errors import CommandRejected, Drifted, LeaseLost, NodeError
 from workflows.facts import PortState
 from workflows.mmp.services import Probe
 from workflows.plan import Line, LineKind, Step
@@ -93,7 +93,8 @@ async def rename_all(context: StepContext, session: NodeSession, lines: tuple[Li
 async def put_back(context: StepContext, step: Step, *, offset: int) -> None:
     """Run the lines back of *step* (its `undo`), from wherever it stands now.
 
-    A line whose end is known is not sent again, so after a cut this may be called anew.
+    A line whose end is known is not sent again, so after a cut this may be called anew. When a line is refused, those
+    that start a process are sent all the same: better on with the wrong files than off.
     Raises: NodeError when a line back is refused; "rollback failed" is then the state of the node.
     """
     renames = tuple(line for line in step.undo if line.kind is LineKind.RENAME)
@@ -101,12 +102,24 @@ async def put_back(context: StepContext, step: Step, *, offset: int) -> None:
         if renames:
             await _rename_back(context, session, step, offset)
             return
+        refused: NodeError | None = None
         for number, line in enumerate(step.undo, start=offset):
-            if context.outcomes.get(number) in {"ok", "refused"}:
+            verb = line.content.partition(":")[0]
+            known = {"ok", "refused"} if verb == "disable" else {"ok"}
+            if context.outcomes.get(number) in known or (refused and verb != "enable"):
                 continue
-            if line.content.startswith("restart:") and context.sent.get(number, 0) >= MOST_RESTARTS:
+            if verb == "restart" and context.sent.get(number, 0) >= MOST_RESTARTS:
                 continue  # whether it took is seen on the ports and in the status afterwards
-            await context.change(session, line, number=number, tolerate_refusal=line.content.startswith("disable:"))
+            try:
+                await context.change(session, line, number=number, tolerate_refusal=verb == "disable")
+            except LeaseLost:
+                raise
+            except NodeError as error:
+                if error.retryable:
+                    raise
+                refused = refused or error
+        if refused:
+            raise refused
 
 
 async def _rename_back(context: StepContext, session: NodeSession, step: Step, offset: int) -> None:

@@ -204,3 +204,20 @@ def test_a_port_is_not_proved_while_the_status_names_other_files(start: Start) -
     assert (
         "callbridge is set to bundle callbridge-bundle.crt" in (engine.step("seoul/cmscore1/prove").error or {})["text"]
     )
+
+
+def test_a_way_back_that_is_refused_leaves_no_process_off(start: Start) -> None:
+    """Neither the process whose old files are refused, nor another one of that node that was stopped."""
+    engine = start("webadmin", "turn", services=("webadmin", "turn"))
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/webadmin")
+    engine.fleet.fault("failure", match="webadmin certs callbridge.key*", text="disk error", times=9)
+    engine.fleet.fault("failure", match="turn certs turn-1.key*", text="disk error", times=9)
+    assert engine.go_on() == "seoul/cmscore1/apply/turn"
+    (event,) = engine.events(Kind.ROLLBACK_FAILED)
+    services = engine.fleet.state("cmscore1")["services"]
+    assert ("webadmin certs" in event.data["why"], services["webadmin"]["enabled"], services["turn"]["enabled"]) == (
+        True,
+        True,
+        True,
+    )
