@@ -107,7 +107,7 @@ class StepContext:
     sent: dict[int, int]
     outcomes: dict[int, str]
     began: bool
-    """Whether an earlier attempt sent a line already: then the server has changed, and `expects` is not asked."""
+    """Whether a line was sent already, by an earlier attempt or an earlier try of this one: then the server has changed, and `expects` is not asked."""
 
     # ── reading the plan and the journal ─────────────────────────────────────────────────────────────────────────────
     @property
@@ -242,6 +242,7 @@ class StepContext:
         place = self.number_of(line) if number is None else number
         await self.write(claims_intent(self.claim, place, str(line), back=place >= UNDO_OFFSET))
         self.sent[place] = self.sent.get(place, 0) + 1
+        self.began = True
         self.outcomes.pop(place, None)
         try:
             state, text = await act()
