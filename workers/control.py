@@ -104,6 +104,8 @@ def _try_gate(work: Work, app: Celery, plan: Plan, fleet: ResolvedFleet, run: st
         if gate.name == SIGN:
             missing = [wish for wish in papers.wishes_of(plan, state.name, state) if wish not in state.certificates]
             if any(automatic(fleet, plan.wishes[wish]["issuer"]) for wish in missing):
+                # Touched first, so that the reconciler gives the issuer its time before it rings again.
+                work.journal.write(partial(lanes.touch, run=run, lane=state.name))
                 app.send_task(SIGN_TASK, kwargs={"run": run, "lane": state.name}, queue=FLEET_QUEUE, ignore_result=True)
             if missing:
                 return
@@ -216,35 +218,53 @@ def reconcile_task() -> int:
     """Find lanes with work left that nobody is on, and move them; return how many there were."""
     from workers.app import app, work
 
-    open_now = work()
-    idle = open_now.journal.write(lambda tx: lanes.idle_lanes(tx, open_now.settings.reconcile_s))
-    for run, lane, generation in idle:
-        why = f"nobody was on it for {open_now.settings.reconcile_s:g} s (generation {generation})"
+    return reconcile(work(), app)
+
+
+def reconcile(work: Work, app: Celery) -> int:
+    """Move lanes with work left that nobody is on, and lanes at an approved gate that nobody moved; return how many."""
+    idle_s = work.settings.reconcile_s
+    idle = work.journal.write(lambda tx: lanes.idle_lanes(tx, idle_s))
+    at_gate = work.journal.write(lambda tx: lanes.idle_gates(tx, idle_s))
+    found = [(run, lane, f"nobody was on it for {idle_s:g} s (generation {number})") for run, lane, number in idle]
+    found += [(run, lane, "its gate was approved, and nobody moved it") for run, lane in at_gate]
+    for run, lane, why in found:
         try:
-            advance(open_now, app, run, lane, why=why)
+            advance(work, app, run, lane, why=why)
         except CertbridgeError as error:
             log.warning("reconcile_failed", run=run, lane=lane, error=str(error))
-    return len(idle)
+    return len(found)
 
 
 def sign_task(*, run: str, lane: str) -> None:
     """Have the issuer sign what an approved sign gate still misses, and deliver it as a person would."""
     from workers.app import work
 
-    open_now = work()
-    plan, fleet = open_now.plan(run)
+    sign(work(), run, lane, now=datetime.now(UTC))
+
+
+def sign(work: Work, run: str, lane: str, *, now: datetime) -> None:
+    """Sign and deliver what *lane* still misses. What goes wrong stops the lane; a message too late does nothing."""
+    plan, fleet = work.plan(run)
     try:
-        files = issuers.sign_missing(open_now, plan, fleet, run, lane, now=datetime.now(UTC))
+        files = issuers.sign_missing(work, plan, fleet, run, lane, now=now)
         if files:
-            papers.deliver(open_now.journal, run, files, by="issuer", now=datetime.now(UTC), lane=lane)
+            papers.deliver(work.journal, run, files, by="issuer", now=now, lane=lane)
     except CertbridgeError as error:
         log.warning("sign_failed", run=run, lane=lane, error=str(error))
+        state = work.journal.state(run).lanes[lane]
+        if all(wish in state.certificates for wish in papers.wishes_of(plan, lane, state)):
+            return  # another message came first, and the gate is passed
         why = (
             f"The issuer did not sign: {error}"
             if isinstance(error, CertificateError)
             else f"The issuer did not sign: {error} {error.remedy()}"
         )
-        open_now.journal.write(partial(lanes.stop_lane, run=run, lane=lane, reason=why, data={"code": error.code}))
+        work.journal.write(partial(lanes.stop_lane, run=run, lane=lane, reason=why, data={"code": error.code}))
+    except Exception as error:
+        log.exception("sign_crashed", run=run, lane=lane)
+        why = f"The issuer did not sign: an error of our own, {type(error).__name__}. See the worker's log."
+        work.journal.write(partial(lanes.stop_lane, run=run, lane=lane, reason=why, data={"code": "EngineError"}))
 
 
 def _why(data: Any) -> str:

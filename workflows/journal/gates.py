@@ -186,6 +186,16 @@ def pass_gate(tx: Transaction, *, run: str, lane: str, gate: str) -> bool:
     return True
 
 
+def must_be_approved(tx: Transaction, *, run: str, lane: str, name: str) -> None:
+    """Return when the gate called *name* of *lane* is approved and not passed yet. Raises: GateError."""
+    query = sa.select(_GATE.c.status).where(_GATE.c.run == run, _GATE.c.lane == lane, _GATE.c.name == name)
+    if "approved" not in tx.connection.execute(query).scalars().all():
+        raise GateError(
+            f"Gate {name} of lane {lane} was passed or reopened meanwhile; nothing was taken.",
+            remedy=f"See `certbridge runs show {run}`.",
+        )
+
+
 def deliver(tx: Transaction, run: str, lane: str, certificates: Mapping[str, Mapping[str, Any]], by: str) -> None:
     """Journal that signed certificates came in (wish id → digests), and have the lane looked at again.
 

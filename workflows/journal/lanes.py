@@ -160,6 +160,23 @@ def idle_lanes(tx: Transaction, idle_s: float) -> list[tuple[str, str, int]]:
     return [(row.run, row.lane, row.generation) for row in tx.connection.execute(query)]
 
 
+def idle_gates(tx: Transaction, idle_s: float) -> list[tuple[str, str]]:
+    """Return (run, lane) of lanes that stand at a gate which was approved and whose time has come, idle for *idle_s*.
+
+    The message that was to move them is lost: that to the issuer is the only one not written in the outbox.
+    """
+    query = (
+        sa.select(_LANE.c.run, _LANE.c.lane)
+        .join(tables.run, tables.run.c.run == _LANE.c.run)
+        .join(_GATE, sa.and_(_GATE.c.run == _LANE.c.run, _GATE.c.lane == _LANE.c.lane))
+        .where(tables.run.c.outcome == "open", _LANE.c.flag == "waiting", _LANE.c.touched_at < tx.clock - idle_s)
+        .where(_GATE.c.status == "approved", sa.or_(_GATE.c.not_before.is_(None), _GATE.c.not_before <= tx.clock))
+        .distinct()
+        .order_by(_LANE.c.run, _LANE.c.lane)
+    )
+    return [(row.run, row.lane) for row in tx.connection.execute(query)]
+
+
 def _live(now: Any) -> sa.Exists:
     return sa.exists().where(
         _CLAIM.c.run == _LANE.c.run,
