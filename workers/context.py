@@ -107,7 +107,7 @@ class StepContext:
     sent: dict[int, int]
     outcomes: dict[int, str]
     began: bool
-    """Whether a line was sent already, by an earlier attempt or an earlier try of this one: then the server has changed, and `expects` is not asked."""
+    """Whether a line went out before: then the server has changed, and `expects` is not asked."""
 
     # ── reading the plan and the journal ─────────────────────────────────────────────────────────────────────────────
     @property

@@ -34,6 +34,24 @@ class LaneRow:
     live: bool
 
 
+def _live(now: Any) -> sa.Exists:
+    return sa.exists().where(
+        _CLAIM.c.run == _LANE.c.run,
+        _CLAIM.c.lane == _LANE.c.lane,
+        _CLAIM.c.state == "running",
+        _CLAIM.c.expires_at > now,
+    )
+
+
+# Made once: every step looks at its lane several times, and building a statement costs more than asking.
+_LANES = (
+    sa.select(_LANE, _live(tables.clock()).label("live"))
+    .where(_LANE.c.run == sa.bindparam("run"))
+    .order_by(_LANE.c.lane)
+)
+_ONE_LANE = _LANES.where(_LANE.c.lane == sa.bindparam("lane"))
+
+
 def lane_row(connection: sa.Connection, run: str, lane: str) -> LaneRow:
     """Return the lane. Raises: JournalError: no such lane."""
     found = lane_rows(connection, run, lane)
@@ -44,9 +62,11 @@ def lane_row(connection: sa.Connection, run: str, lane: str) -> LaneRow:
 
 def lane_rows(connection: sa.Connection, run: str, lane: str | None = None) -> list[LaneRow]:
     """Return the lanes of *run* by name."""
-    query = sa.select(_LANE, _live(tables.clock()).label("live")).where(_LANE.c.run == run).order_by(_LANE.c.lane)
-    if lane is not None:
-        query = query.where(_LANE.c.lane == lane)
+    found = (
+        connection.execute(_LANES, {"run": run})
+        if lane is None
+        else connection.execute(_ONE_LANE, {"run": run, "lane": lane})
+    )
     return [
         LaneRow(
             run=row.run,
@@ -56,7 +76,7 @@ def lane_rows(connection: sa.Connection, run: str, lane: str | None = None) -> l
             touched_at=moment(row.touched_at),
             live=bool(row.live),
         )
-        for row in connection.execute(query)
+        for row in found
     ]
 
 
@@ -175,15 +195,6 @@ def idle_gates(tx: Transaction, idle_s: float) -> list[tuple[str, str]]:
         .order_by(_LANE.c.run, _LANE.c.lane)
     )
     return [(row.run, row.lane) for row in tx.connection.execute(query)]
-
-
-def _live(now: Any) -> sa.Exists:
-    return sa.exists().where(
-        _CLAIM.c.run == _LANE.c.run,
-        _CLAIM.c.lane == _LANE.c.lane,
-        _CLAIM.c.state == "running",
-        _CLAIM.c.expires_at > now,
-    )
 
 
 def _flag(tx: Transaction, run: str, lane: str, flag: str, kind: Kind, by: str, data: Mapping[str, Any]) -> bool:

@@ -30,6 +30,7 @@ from workflows.journal.fold import RunState, fold
 
 T = TypeVar("T")
 _GROUP_MAX = 256
+_CLOCK = sa.select(tables.clock())
 _KEPT_STATES = 64
 
 
@@ -38,7 +39,7 @@ class _Group:
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
-        self.clock = float(connection.execute(sa.select(tables.clock())).scalar_one())
+        self.clock = float(connection.execute(_CLOCK).scalar_one())
         self.heads: dict[str, tuple[int, str]] = {}
         self.events: list[Event] = []
 
