@@ -161,11 +161,18 @@ def need_worker(journal: Journal) -> None:
 def run_id(journal: Journal, run: str) -> str:
     """Return the id that *run* means; `@latest` is the newest run that changes servers, not a survey.
 
-    Where there is no such run yet, it is the newest of any kind. Raises: InputError, JournalError.
+    Where there is no such run yet, it is the newest of any kind. `fleet` is what belongs to no run.
+    Raises: InputError: no such run. JournalError.
     """
-    if run != "@latest":
-        return run
     from workflows.actions import READING_KINDS
+    from workflows.journal import FLEET, runs
+
+    if run != "@latest":
+        if run != FLEET and (
+            not run.isprintable() or not journal.read(lambda connection: runs.exists(connection, run))
+        ):
+            raise InputError(f"There is no run {run} in the journal.", remedy="See `certbridge runs list`.")
+        return run
 
     latest = journal.runs(limit=200)
     if not latest:

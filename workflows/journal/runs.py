@@ -57,6 +57,11 @@ def create_run(
         outbox.add(tx, outbox.ADVANCE, run, lane)
 
 
+def exists(connection: sa.Connection, run: str) -> bool:
+    """Return whether there is such a run."""
+    return connection.execute(sa.select(tables.run.c.run).where(tables.run.c.run == run)).first() is not None
+
+
 def reserve(tx: Transaction, run: str, resources: Sequence[str]) -> None:
     """Hold *resources* for *run*, all or none. Raises: Reserved, with `run`, `resource`, `since` in its data."""
     table = tables.reservation

@@ -145,12 +145,16 @@ def test_pause_resume_and_cancel(world):
     assert world.json("runs", "show", run)["lanes"][0]["status"] == "cancelled"
 
 
-@pytest.mark.parametrize("words", [("runs", "show", "nope"), ("journal", "show", "nope"), ("runs", "report", "nope")])
-def test_a_run_that_is_not_there(world, words):
-    """Naming no run is a sentence, not a traceback."""
-    result = world.say(*words)
-    assert result.exit_code == 1
-    assert "There is no run nope in the journal." in result.stderr
+@pytest.mark.parametrize("name", ["nope", "", "caf\udce9"])
+@pytest.mark.parametrize(
+    "words", [("runs", "show"), ("runs", "watch"), ("runs", "resume"), ("journal", "show"), ("runs", "report")]
+)
+def test_a_run_that_is_not_there(world, words, name):
+    """Naming no run is wrong input: a sentence with its remedy, not a traceback."""
+    result = world.say(*words, name)
+    assert result.exit_code == 2
+    assert "There is no run" in result.stderr
+    assert "certbridge runs list" in result.stderr
 
 
 def test_latest_without_any_run(world):
