@@ -107,7 +107,7 @@ class StepContext:
     sent: dict[int, int]
     outcomes: dict[int, str]
     began: bool
-    """Whether a line went out before: then the server has changed, and `expects` is not asked."""
+    """Whether a line was sent already, now or by an earlier attempt: then `expects` is no longer asked."""
 
     # ── reading the plan and the journal ─────────────────────────────────────────────────────────────────────────────
     @property

@@ -33,7 +33,11 @@ from renewing import (
 from simulator import pki
 
 ENGINE = Shape(
-    clusters=17, nodes=1, key_pool="400", simulator=("--services=webadmin,callbridge",), settings={"lease_s": 8.0}
+    clusters=17,
+    nodes=1,
+    key_pool="400",
+    simulator=("--services=webadmin,callbridge",),
+    settings={"lease_s": 8.0, "longest_poll_s": 2.0},
 )
 PORTS = {"webadmin": "webadmin", "callbridge": "callbridge"}
 

@@ -36,7 +36,7 @@ def _mended(engine: Engine) -> Any:
 
 def busy(engine: Engine) -> list[str]:
     """Return the names of the tasks that workers are at, the clock's own left out."""
-    words = ["-m", "celery", "-A", "workers.app", "inspect", "active", "--json", "--timeout", "5"]
+    words = ["-m", "celery", "-A", "workers.app", "inspect", "active", "--json", "--timeout", "2"]
     done = subprocess.run(
         [sys.executable, *words], capture_output=True, text=True, timeout=60, check=True, env=engine.environment
     )
@@ -146,6 +146,7 @@ def test_second_run_on_the_same_servers_is_told_for_whom_it_waits(engine):
     """Exit code 4 and the other run's name; nothing is written and nothing sent."""
     run = begin(engine, "--cluster", "suwon")
     run.watch(WAITS)
+    must(engine, "survey", "--cluster", "suwon")  # the first run made new files, so a plan needs it
     runs = len(engine.journal.runs(limit=1000))
     said = say(engine, "run", "--yes", "--cluster", "suwon")
     assert (said.code, run.run in said.err, "runs cancel" in said.err) == (STOPPED, True, True)
