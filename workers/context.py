@@ -207,6 +207,7 @@ class StepContext:
                 return _judged(await session.change(line))
             return "ok", ""
 
+        await session.ready(line)
         await self._noted(line, number, act, tolerate_refusal=tolerate_refusal)
 
     async def upload(self, session: NodeSession, line: Line, data: bytes) -> str:
@@ -223,6 +224,7 @@ class StepContext:
             digest = (await session.upload(line, data)).sha256
             return "ok", f"sha256 {digest}"
 
+        await session.ready(line)
         await self._noted(line, None, act)
         return digest
 

@@ -8,6 +8,7 @@ anything more (DESIGN.md sections 5 and 6). Journalling is the step's business, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from workers.files import RemoteFile, Uploaded
@@ -61,6 +62,20 @@ class NodeSession:
 
         return await self._again_after_a_cut(read)
 
+    async def ready(self, line: Line) -> None:
+        """Be connected for *line* before it is journalled as sent: where no login was, no line can have gone out.
+
+        Raises: all that a login can raise.
+        """
+
+        async def connect() -> None:
+            if line.kind is LineKind.COMMAND:
+                await self._link.shell(self.transcript)
+            else:
+                await self._link.files(self.transcript)
+
+        await self._locked(connect)
+
     async def change(self, line: Line) -> Verdict:
         """Send a changing *line* of the plan, once, and return the verdict on its reply; a FAILURE is a verdict too.
 
@@ -85,8 +100,15 @@ class NodeSession:
                 )
             finally:
                 self._link.drop_when_unusable()
-        verdict: Verdict = command.parse(reply)
-        return verdict
+        redact = self.transcript.redactor.redact
+        try:
+            verdict: Verdict = command.parse(reply)
+        except UnexpectedReply as error:
+            text, remedy = redact(error.message), error.remedy()
+            raise UnexpectedReply(text, remedy=remedy, node=self._node, command=line.text) from None
+        # What the server said goes into the journal, so a secret that it repeats is hidden here.
+        failures = tuple(redact(one) for one in verdict.failures)
+        return replace(verdict, text=redact(verdict.text), failures=failures)
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def listing(self) -> tuple[RemoteFile, ...]:

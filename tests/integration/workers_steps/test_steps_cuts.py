@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from steps_engine import Engine
+from steps_engine import RUN, Engine
 
+from workflows.errors import Unreachable
 from workflows.journal.events import Kind
 
 Start = Callable[..., Engine]
@@ -124,3 +126,34 @@ def test_a_refused_csr_stops_the_lane_and_is_asked_again_after_resume(start: Sta
     assert "no entropy" in engine.lane().reason
     engine.resume()
     assert (engine.go_on(), engine.done("pki csr")) == ("seoul/sign", 1)
+
+
+def test_a_login_that_fails_is_no_line_that_may_have_gone_out(start: Start) -> None:
+    """A line counts as sent only when there was a connection to send it on: a restart is not skipped for it later."""
+    engine = start("callbridge", services=("callbridge",), pin_leaves=False)
+    engine.start(engine.plan())
+    engine.to_apply(until="seoul/cmscore1/apply/callbridge")
+    engine.fleet.fault("cut-before", match="callbridge restart")
+    log_in = engine.work.connections.log_in
+    failures: list[str] = []
+
+    async def fail_once(node: Any) -> Any:
+        if engine.fleet.records("command", "cmscore1")[-1].text == "callbridge restart" and not failures:
+            failures.append(node.name)
+            raise Unreachable("nobody answers", node=node.name)
+        return await log_in(node)
+
+    engine.work.connections.log_in = fail_once  # type: ignore[method-assign]
+    assert engine.go_on() == ""
+    intents = [one.data["text"] for one in engine.events(Kind.INTENT) if "restart" in one.data["text"]]
+    assert (len(intents), engine.done("callbridge restart"), failures) == (2, 1, ["cmscore1"])
+
+
+def test_a_secret_in_a_reply_does_not_reach_the_journal(start: Start) -> None:
+    """The server repeats a password in its FAILURE line; events and errors show it hidden."""
+    engine = start("turn", services=("turn",))
+    engine.start(engine.plan())
+    engine.fleet.fault("failure", match="pki csr *", text=f"no, {engine.fleet.password} is wrong", times=9)
+    assert engine.go_on() == "seoul/requested"
+    told = [event.data for event in engine.work.journal.events(RUN) if event.step.endswith("request/turn")]
+    assert ("is wrong" in str(told), engine.fleet.password in str(told)) == (True, False)
