@@ -183,7 +183,8 @@ def idle_lanes(tx: Transaction, idle_s: float) -> list[tuple[str, str, int]]:
 def idle_gates(tx: Transaction, idle_s: float) -> list[tuple[str, str]]:
     """Return (run, lane) of lanes that stand at a gate which was approved and whose time has come, idle for *idle_s*.
 
-    The message that was to move them is lost: that to the issuer is the only one not written in the outbox.
+    The message that was to move them is lost: that to the issuer is the only one not written in the outbox. Each lane
+    is touched, so that one which waits for people is looked at once in *idle_s*, too.
     """
     query = (
         sa.select(_LANE.c.run, _LANE.c.lane)
@@ -194,7 +195,10 @@ def idle_gates(tx: Transaction, idle_s: float) -> list[tuple[str, str]]:
         .distinct()
         .order_by(_LANE.c.run, _LANE.c.lane)
     )
-    return [(row.run, row.lane) for row in tx.connection.execute(query)]
+    found = [(row.run, row.lane) for row in tx.connection.execute(query)]
+    for run, lane in found:
+        touch(tx, run, lane)
+    return found
 
 
 def _flag(tx: Transaction, run: str, lane: str, flag: str, kind: Kind, by: str, data: Mapping[str, Any]) -> bool:

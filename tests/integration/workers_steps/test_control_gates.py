@@ -94,7 +94,8 @@ def test_a_lost_message_to_the_issuer_is_sent_again(work: Work) -> None:
     control.advance(work, broker, RUN, "seoul", why="the gate was approved")
     assert (control.reconcile(work, broker), broker.names) == (0, ["sign"])
     let_lanes_idle(work.journal, 31)
-    assert (control.reconcile(work, broker), broker.names) == (1, ["sign", "sign"])
+    assert [control.reconcile(work, broker) for _ in range(2)] == [1, 0]
+    assert broker.names == ["sign", "sign"]
 
 
 def test_a_second_message_to_the_issuer_does_no_harm(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
