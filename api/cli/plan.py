@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from api.cli.surroundings import (
     read_span,
     write_private,
 )
-from workflows.errors import InputError, PlanStale
+from workflows.errors import InputError, PlanStale, Reserved
 
 if TYPE_CHECKING:
     from workflows.facts import NodeFacts
@@ -138,6 +139,7 @@ def fresh_facts(
     changed = journal.read(partial(stock.last_changes, nodes=names))
     past = [name for name in names if name in found and name in changed and found[name][1] < changed[name]]
     if past:
+        _refuse_held(journal, past)
         raise InputError(
             f"changed after their last survey: {', '.join(past[:5])}"
             + (f" and {len(past) - 5} more" if len(past) > 5 else ""),
@@ -156,6 +158,19 @@ def fresh_facts(
         if node.cluster in touched and node.name not in fresh:
             note(f"warning: {node.name} has no fresh survey, so its trust stores are not known", "yellow")
     return {name: NodeFacts.from_json(said) for name, (_, _, said) in found.items()}
+
+
+def _refuse_held(journal: Journal, names: Sequence[str]) -> None:
+    """Raise Reserved when a run that is not over holds one of *names*: it is the one that changes them."""
+    from workflows.journal import runs
+
+    held = journal.read(runs.reservations)
+    for name in names:
+        if run := held.get(f"node:{name}"):
+            raise Reserved(
+                f"{name} is held by run {run}, which changes it.",
+                remedy=f"Wait for run {run} to end, or cancel it with `certbridge runs cancel {run}`.",
+            )
 
 
 def to_document(made: Plan) -> dict[str, Any]:

@@ -146,12 +146,12 @@ def test_second_run_on_the_same_servers_is_told_for_whom_it_waits(engine):
     """Exit code 4 and the other run's name; nothing is written and nothing sent."""
     run = begin(engine, "--cluster", "suwon")
     run.watch(WAITS)
-    must(engine, "survey", "--cluster", "suwon")  # the first run made new files, so a plan needs it
     runs = len(engine.journal.runs(limit=1000))
     said = say(engine, "run", "--yes", "--cluster", "suwon")
     assert (said.code, run.run in said.err, "runs cancel" in said.err) == (STOPPED, True, True)
     assert len(engine.journal.runs(limit=1000)) == runs
     must(engine, "runs", "cancel", run.run, "--yes")
+    must(engine, "survey", "--cluster", "suwon")  # the first run made new files
     engine.wait(lambda: say(engine, "run", "--yes", "--cluster", "suwon").code == 0, 20, "the servers are free")
 
 
