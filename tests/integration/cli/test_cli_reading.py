@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from tests.integration.cli.cli_world import FLEET, HOST_KEYS
-from workflows.journal import Kind, NewEvent, stock
+from workflows.journal import Kind, NewEvent, runs, stock
 
 
 def test_fleet_check_says_what_it_found(world):
@@ -178,10 +178,13 @@ def test_plan_needs_a_fresh_survey_and_makes_one(world):
 
 
 def test_plan_after_a_change_needs_a_new_survey(world):
-    """Facts from before the last line that a run sent tell of the past; a new survey mends it."""
+    """Facts from before the last line that a run sent tell of the past: the run is named, or a survey is asked for."""
     world.survey()
     run = world.started()
     world.journal.append(NewEvent(run=run, kind=Kind.INTENT, node="cms2", data={"line": 0, "text": "pki csr …"}))
+    held = world.say("plan")
+    assert (held.exit_code, f"cms2 is held by run {run}" in held.stderr) == (4, True)
+    world.journal.write(lambda tx: runs.close_run(tx, run, "cancelled"))
     refused = world.say("plan")
     assert (refused.exit_code, "changed after their last survey: cms2" in refused.stderr) == (2, True)
     world.survey()
