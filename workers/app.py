@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
+from celery.exceptions import WorkerShutdown
 
 from workers import control, logs
 from workers.connections import Connections
@@ -116,7 +117,12 @@ def _set_up_logs(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _start(sender: Any, **_: Any) -> None:
-    open_now = open_work(settings, redactor)
+    try:
+        open_now = open_work(settings, redactor)
+    except Exception as error:
+        # Celery only logs what a handler raises, and would then take messages that nobody here can carry out.
+        log.exception("worker_cannot_start")
+        raise WorkerShutdown(1) from error
     queues = tuple(sender.app.amqp.queues.consume_from)
     threads = [threading.Thread(target=_heartbeat, args=(open_now, sender.hostname, queues), daemon=True)]
     if "control" in queues:
