@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -67,12 +68,13 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Something a person decided, or that the engine did where people look."""
+    """Something a person decided, or that the engine did where people look; *digest* is that of what they saw."""
 
     at: datetime
     who: str
     what: str
     where: str
+    digest: str
     why: str
 
 
@@ -113,12 +115,18 @@ def _rows(part: PartView, before: Mapping[str, str]) -> Iterator[PortRow]:
             node=part.node,
             service=str(port["service"]),
             where=f"{port['address']}:{port['port']}",
-            before=before.get(str(port["before"]), "not known") if port.get("before") else "none",
+            before=_before(port, before),
             after=str(port["not_valid_after"])[:10],
             fingerprint=str(port["fingerprint"]),
             seen=bool(port["seen"]),
             fault=str(port["fault"]),
         )
+
+
+def _before(port: Mapping[str, Any], before: Mapping[str, str]) -> str:
+    if port.get("before"):
+        return before.get(str(port["before"]), "not known")
+    return "none" if port["seen"] else "not seen"
 
 
 def decisions(events: Iterable[Event]) -> Iterator[Decision]:
@@ -129,13 +137,13 @@ def decisions(events: Iterable[Event]) -> Iterator[Decision]:
             why = data.get("reason") or data.get("outcome") or data.get("again") or ""
             if event.kind is Kind.CERTIFICATES_DELIVERED:
                 why = ", ".join(data.get("certificates", {}))
-            digest = f" ({data['digest'][:12]})" if data.get("digest") else ""
             yield Decision(
                 at=event.at,
                 who=event.actor,
                 what=event.kind.value.replace("_", " "),
                 where=event.step or event.lane or event.run,
-                why=f"{why}{digest}".strip(),
+                digest=str(data.get("digest") or "")[:12],
+                why=str(why),
             )
 
 

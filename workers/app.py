@@ -25,6 +25,7 @@ from workers.loop import LoopThread
 from workers.redaction import Redactor
 from workers.transcript import Transcripts
 from workflows.broker import broker_url, make_app
+from workflows.errors import CertbridgeError
 from workflows.journal import stock
 from workflows.journal.store import Journal
 from workflows.journal.vault import Vault
@@ -107,7 +108,11 @@ def _heartbeat(open_now: Work, name: str, queues: tuple[str, ...]) -> None:
         except Exception as error:  # noqa: BLE001 - a heartbeat that fails must be tried again, whatever it was
             log.warning("heartbeat_failed", error=type(error).__name__)
         if Running.stopping.wait(HEARTBEAT_S):
-            return
+            break
+    try:
+        open_now.journal.write(lambda tx: stock.leave(tx, name))
+    except CertbridgeError as error:
+        log.warning("leave_failed", error=type(error).__name__)
 
 
 @signals.setup_logging.connect

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import socket
 from dataclasses import dataclass
 from typing import Protocol
@@ -236,4 +237,6 @@ def _openssh(key: asyncssh.SSHKey) -> str:
 def _short(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "time is over"
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)  # asyncio's own words repeat the address, as a tuple
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

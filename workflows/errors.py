@@ -139,7 +139,7 @@ class Unreachable(NodeError):
     """The server does not answer."""
 
     retryable = True
-    default_remedy = "Check address, port and network, then `certbridge runs resume RUN`."
+    default_remedy = "Check address, port and network; a run that stopped goes on with `certbridge runs resume RUN`."
 
 
 class LoginRefused(NodeError):
@@ -279,5 +279,7 @@ def translating(table: Mapping[type[BaseException], type[CertbridgeError]], **da
     except tuple(table) as error:
         for library_class, ours in table.items():
             if isinstance(error, library_class):
-                raise ours(f"{(ours.__doc__ or '').strip().splitlines()[0]} ({error})", **data) from error
+                # SQLAlchemy wraps the driver's words (`orig`) into the statement and a link; people need the words.
+                said = " ".join(str(getattr(error, "orig", None) or error).split())
+                raise ours(f"{(ours.__doc__ or '').strip().splitlines()[0]} ({said})", **data) from error
         raise

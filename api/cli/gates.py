@@ -162,8 +162,8 @@ def deliver(
         say(("matched ", "green"), wish)
     for wish in took.missing:
         say(("missing ", "yellow"), wish)
-    if took.complete:
-        say(f"lane {', '.join(took.complete)} has all its certificates and goes on")
+    for complete in took.complete:
+        say(f"lane {complete} has all its certificates and goes on")
 
 
 def read_files(paths: Sequence[Path]) -> dict[str, bytes]:
@@ -308,7 +308,7 @@ def _show(journal: Journal, run: str, found: Sequence[dict[str, Any]], *, to_std
         if one["status"] in {"open", "approved"}:
             rest = Plan(kind=plan.kind, fleet={}, lanes=(Lane(name=lane.name, tree=Seq(tuple(leaves[place + 1 :]))),))
             tell("  what comes behind it:")
-            for line in plan_text.lines(rest):
+            for line in (*plan_text.lines(rest), plan_text.sums_line(rest)):
                 tell("  " + "".join(span if isinstance(span, str) else span[0] for span in line))
     for line in plan_text.notices(plan):
         tell("".join(span if isinstance(span, str) else span[0] for span in line))

@@ -38,13 +38,20 @@ def notices(plan: Plan) -> Iterator[Spans]:
 def summary_lines(plan: Plan) -> Iterator[Spans]:
     """Yield the sums: how many lines and restarts, which outage is predicted, and the digest of it all."""
     sums = summary(plan)
-    lines_ = f"{counted(sums['commands'], 'command')} and {counted(sums['transfers'], 'transfer')}"
-    where = f"on {counted(len(sums['nodes']), 'node')}"
-    rest = f"{counted(sums['restarts'], 'restart')}, {counted(len(plan.wishes), 'certificate')}"
-    yield (f"{lines_} {where}, {rest}",)
+    yield (f"{_sums(sums)}, {counted(len(plan.wishes), 'certificate')}",)
     for outage in sums["outage"]:
         yield (f"  {outage['node']} {outage['service']}: {_seconds(outage)} predicted",)
     yield ("digest ", (plan.digest(), "bold"))
+
+
+def sums_line(plan: Plan) -> Spans:
+    """Return how many lines and restarts the lanes of *plan* hold, on how many nodes."""
+    return (f"in all: {_sums(summary(plan))}",)
+
+
+def _sums(sums: dict[str, Any]) -> str:
+    lines_ = f"{counted(sums['commands'], 'command')} and {counted(sums['transfers'], 'transfer')}"
+    return f"{lines_} on {counted(len(sums['nodes']), 'node')}, {counted(sums['restarts'], 'restart')}"
 
 
 def summary(plan: Plan) -> dict[str, Any]:

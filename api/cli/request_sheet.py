@@ -56,12 +56,12 @@ def as_text(run: str, found: Sequence[Request]) -> str:
     parts = [f"Requests of run {run}: {len(found)}\n"]
     parts += [
         f"\n{one.wish}\n"
-        f"  subject          {one.subject}\n"
-        f"  alternative names {', '.join(one.names) or 'none'}\n"
-        f"  key              {one.key}\n"
-        f"  usages wanted    {', '.join(one.usages)}\n"
-        f"  public key       SHA-256 {one.spki_sha256}\n"
-        f"  file             {one.file}\n"
+        f"  subject            {one.subject}\n"
+        f"  alternative names  {', '.join(one.names) or 'none'}\n"
+        f"  key                {one.key}\n"
+        f"  usages wanted      {', '.join(one.usages)}\n"
+        f"  public key         SHA-256 {one.spki_sha256}\n"
+        f"  file               {one.file}\n"
         for one in found
     ]
     return "".join(parts)

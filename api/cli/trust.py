@@ -30,12 +30,22 @@ if TYPE_CHECKING:
     from workflows.inventory import ResolvedFleet
     from workflows.journal import Journal
 
-_STYLES = {"pinned": "green", "same": "green", "new": "yellow", "changed": "bold red", "unreachable": "bold red"}
+_STYLES = {
+    "pinned": "green",
+    "same": "green",
+    "new": "yellow",
+    "changed": "bold red",
+    "unreachable": "bold red",
+    "missing": "bold red",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostKey:
-    """The key a server shows. state: new, same (pinned just so), changed, unreachable; afterwards pinned."""
+    """The key a server shows. state: new, same (pinned just so), changed, unreachable; afterwards pinned.
+
+    `missing`: the file of keys does not name the server.
+    """
 
     node: str
     address: str
@@ -175,7 +185,7 @@ def _from_file(file: Path, wanted: ResolvedFleet) -> tuple[HostKey, ...]:
         if where in keys:
             found.append(replace(one, key=keys[where], fingerprint=prints[where]))
         else:
-            found.append(replace(one, state="unreachable", why=f"{file} does not name it"))
+            found.append(replace(one, state="missing", why=f"{file} does not name it"))
     return tuple(found)
 
 
@@ -191,5 +201,5 @@ def _raise_for(keys: Sequence[HostKey]) -> None:
             f"{', '.join(changed)}: another host key is pinned than the one shown; nothing was changed there.",
             remedy="Find out why. If the server was replaced on purpose: `certbridge trust NODE --replace`.",
         )
-    if any(one.state in {"unreachable", "new"} for one in keys):
+    if any(one.state in {"unreachable", "missing", "new"} for one in keys):
         raise typer.Exit(1)

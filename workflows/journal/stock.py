@@ -220,6 +220,11 @@ def beat(tx: Transaction, worker: str, queues: Sequence[str], info: Mapping[str,
     )
 
 
+def leave(tx: Transaction, worker: str) -> None:
+    """Forget *worker*, which has ended in order; one that was killed is forgotten when its heartbeat is old."""
+    tx.connection.execute(sa.delete(tables.worker).where(tables.worker.c.worker == worker))
+
+
 def workers(connection: sa.Connection, within_s: float = 30) -> list[WorkerRow]:
     """Return the workers heard of within the last *within_s* seconds by the database's clock."""
     table = tables.worker

@@ -6,7 +6,7 @@ which of its lines are still needed ("disable:webadmin", "set:webadmin", "enable
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from workflows.facts import NodeFacts, ServiceFact
 from workflows.mmp.services import ServiceSettings, process_apply, services_of
@@ -93,11 +93,17 @@ def interruptions(process: str, facts: NodeFacts) -> tuple[Interruption, ...]:
     return (
         Interruption(
             service=process,
-            what="; ".join(dict.fromkeys(entry.interrupts for entry in entries)),
+            what="; ".join(_fullest(entry.interrupts for entry in entries)),
             from_s=max(entry.outage_s[0] for entry in entries),
             to_s=max(entry.outage_s[1] for entry in entries),
         ),
     )
+
+
+def _fullest(said: Iterable[str]) -> list[str]:
+    """Return *said* without what another one says already in its beginning."""
+    every = list(dict.fromkeys(said))
+    return [one for one in every if not any(other != one and other.startswith(one) for other in every)]
 
 
 def _verb(text: str, process: str) -> str:

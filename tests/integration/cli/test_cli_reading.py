@@ -87,6 +87,7 @@ def test_trust_takes_pins_from_a_file_without_a_worker(world):
     file.write_text(json.dumps([{"address": "127.0.0.1", "port": 2201, "key": HOST_KEYS["cms1"]}]))
     result = world.say("trust", "--from", file)
     assert result.exit_code == 1
+    assert "missing: " in result.stdout
     assert "pins.json does not name it" in result.stdout
     pins = world.journal.read(stock.pins)
     assert [(where, pin.verified) for where, pin in pins.items()] == [(("127.0.0.1", 2201), True)]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import stat
 import zipfile
 
@@ -174,7 +175,10 @@ def test_request_sheet_before_and_csrs_after_approval(world):
         (f"seoul/{node}/callbridge", f"{node}.example.com join.example.com", "clientAuth serverAuth")
         for node in ("cms1", "cms2")
     ]
-    assert "BEGIN" not in (before / "request-sheet.txt").read_text()
+    sheet = (before / "request-sheet.txt").read_text()
+    assert "BEGIN" not in sheet
+    columns = {re.match(r"  (?:\S+ )*\S+ {2,}", line).end() for line in sheet.splitlines() if line.startswith("  ")}
+    assert len(columns) == 1, sheet
     world.ok("gates", "approve", "--yes", by="bob")
     world.ok("gates", "csr", run, "--out", after)
     assert (after / "seoul_cms1_callbridge.csr").read_bytes() == world.csrs(run)["seoul/cms1/callbridge"]
@@ -188,6 +192,7 @@ def test_gates_list_and_show_say_what_is_decided_on(world):
     shown = world.ok("gates", "show")
     assert "callbridge certs callbridge-1.key callbridge-1.crt callbridge-1-bundle.crt" in shown
     assert listed["digest"] in shown
+    assert re.search(r"^  in all: \d+ commands and \d+ transfers on 2 nodes, \d+ restarts$", shown, re.MULTILINE)
     assert "seoul/cms1/callbridge: CN=cms1.example.com; cms1.example.com, join.example.com" in shown
 
 
@@ -262,8 +267,12 @@ def test_report_is_one_page_with_everything(world):
     world.ok("runs", "report", run, "--out", world.root / "report.html")
     page = (world.root / "report.html").read_text()
     assert "&lt;b&gt;callbridge.crt&lt;/b&gt;</pre>" in page
-    assert "<td>bob</td><td>gate approved</td>" in page
-    assert "<td>2030-01-01</td>" in page
+    row = r">bob</td><td[^>]*>gate approved</td><td[^>]*>seoul/sign</td><td[^>]*><code>([^<]+)</code>"
+    approved = re.search(row, page)
+    digest = world.journal.state(run).lanes["seoul"].gates["seoul/sign"].digest
+    assert approved is not None
+    assert approved[1] == digest[:12]
+    assert ">2030-01-01</td>" in page
     assert "each bound to the one before it" in page
     assert "http://" not in page
     assert "https://" not in page

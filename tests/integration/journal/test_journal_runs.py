@@ -190,3 +190,11 @@ def test_worker_that_fell_silent_is_no_longer_listed(journal: Journal) -> None:
     journal.write(lambda tx: stock.beat(tx, "w2", ["fleet", "cluster"], {"pid": 2}))
     (alive,) = journal.read(lambda connection: stock.workers(connection, 30))
     assert (alive.worker, alive.queues, alive.info) == ("w2", ("fleet", "cluster"), {"pid": 2})
+
+
+def test_worker_that_left_is_not_listed_at_once(journal: Journal) -> None:
+    """Who ends in order is forgotten then, and not when its last heartbeat has grown old; nobody else is."""
+    for name in ("w1", "w2"):
+        journal.write(lambda tx, name=name: stock.beat(tx, name, ["fleet"], {"pid": 1}))
+    journal.write(lambda tx: stock.leave(tx, "w1"))
+    assert [one.worker for one in journal.read(lambda connection: stock.workers(connection, 30))] == ["w2"]

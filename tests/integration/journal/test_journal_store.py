@@ -400,3 +400,12 @@ def _accepted(listener: socket.socket) -> socket.socket | None:
         return listener.accept()[0]
     except OSError:
         return None
+
+
+def test_a_database_that_is_away_is_told_in_the_words_of_its_driver_alone() -> None:
+    """One line for people: what the driver says, without a statement and without a link."""
+    with pytest.raises(JournalError) as caught, Journal.open("postgresql://nobody@127.0.0.1:1/nothing"):
+        pass
+    told = str(caught.value)
+    assert "Connection refused" in told
+    assert ("sqlalche.me" in told, "\n" in told) == (False, False)

@@ -135,6 +135,8 @@ def test_up_in_the_foreground_ends_politely_on_ctrl_c(settings):
     assert stopped[-1] == "broker"
     assert set(stopped) == PROGRAMS
     assert "worker: Warm shutdown" in (settings.logs_dir / "fleet-1.log").read_text()
+    with Journal.open(settings.database_url) as journal:
+        assert journal.read(stock.workers) == []
 
 
 def test_down_with_nothing_up_says_so(settings):

@@ -74,9 +74,11 @@ def test_host_key_is_scanned_without_a_login(world):
 
 
 def test_scanning_a_closed_port_is_unreachable(world):
-    """Nobody listens: that is all there is to say."""
-    with pytest.raises(Unreachable):
-        world.do(scan_host_key(world.fleet.address("cmscore1"), 1))
+    """Nobody listens: that is said in plain words, and the address once."""
+    address = world.fleet.address("cmscore1")
+    with pytest.raises(Unreachable) as caught:
+        world.do(scan_host_key(address, 1))
+    assert str(caught.value) == f"{address}:1 does not answer over SSH (Connection refused)"
 
 
 def test_wrong_password_is_tried_once_in_the_whole_fleet(make_world):

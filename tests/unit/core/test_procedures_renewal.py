@@ -47,6 +47,14 @@ def two_nodes(release: str = "3.9", **changes: object):
     return fleet, facts_of(fleet, release)
 
 
+def test_an_interruption_is_told_once() -> None:
+    """Both sub-services of the Web Bridge lose the web app users; the fuller sentence alone says so."""
+    (step,) = [one for one in steps_of(plan_of(*two_nodes()), "apply", "a1") if one.id.endswith("/webbridge3")]
+    assert [one.what for one in step.interrupts] == [
+        "web app users of this server are disconnected, and its link to the call bridges is down"
+    ]
+
+
 @pytest.mark.parametrize("release", ["2.9", "3.9"])
 def test_the_same_wish_and_facts_give_the_same_bytes(release: str) -> None:
     """A plan has no clock and no chance in it."""
