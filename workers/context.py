@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ _KEY_KINDS = {
 }
 # Numbers of undo lines in the journal begin here, so that they are told apart from the step's own lines.
 UNDO_OFFSET = 1000
+_KEPT_PLANS = 16
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Work:
     credentials: Credentials
     holder: str
     plans: dict[str, tuple[Plan, ResolvedFleet]] = field(default_factory=dict)
+    reading: threading.Lock = field(default_factory=threading.Lock)
 
     def passphrase(self, credential: str) -> bytes | None:
         """Return the password of *credential*, None for "". Raises: CredentialMissing."""
@@ -69,12 +72,16 @@ class Work:
     def plan(self, run: str) -> tuple[Plan, ResolvedFleet]:
         """Return plan and inventory of *run*; a plan never changes, so it is read once."""
         known = self.plans.get(run)
-        if known is None:
-            # Hundreds of threads share this dictionary: another one may drop what was just put in.
-            while len(self.plans) >= 16:
-                self.plans.pop(next(iter(tuple(self.plans)), ""), None)
-            plan = Plan.from_json(self.journal.plan(run))
-            known = self.plans[run] = (plan, ResolvedFleet.from_json(plan.fleet))
+        if known is not None:
+            return known
+        # One thread reads it and the others wait: a plan of 200 servers takes half a second to read.
+        with self.reading:
+            known = self.plans.get(run)
+            if known is None:
+                while len(self.plans) >= _KEPT_PLANS:
+                    self.plans.pop(next(iter(self.plans)))
+                plan = Plan.from_json(self.journal.plan(run))
+                known = self.plans[run] = (plan, ResolvedFleet.from_json(plan.fleet))
         return known
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -36,21 +37,38 @@ log = structlog.get_logger()
 
 RECONCILE = "reconcile"
 SIGN_TASK = "sign"
+_AT_ONCE = 16
+# Celery's result consumer, which a chord subscribes to, is for one thread at a time.
+_SENDING = threading.Lock()
 
 
 # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def watch_outbox(work: Work, app: Celery, stopping: threading.Event) -> None:
     """Send what the outbox holds, every 100 ms, until *stopping* is set. A failure is logged and tried again."""
-    while not stopping.wait(work.settings.outbox_ms / 1000):
-        try:
-            send_due(work, app)
-        except Exception as error:  # noqa: BLE001 - this thread must outlive a database or broker that is away
-            log.warning("outbox_failed", error=f"{type(error).__name__}: {error}")
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="outbox") as pool:
+        while not stopping.wait(work.settings.outbox_ms / 1000):
+            try:
+                send_due(work, app, pool)
+            except Exception as error:  # noqa: BLE001 - this thread must outlive a database or broker that is away
+                log.warning("outbox_failed", error=f"{type(error).__name__}: {error}")
 
 
-def send_due(work: Work, app: Celery) -> int:
-    """Handle every row whose time has come; return how many there were."""
+def send_due(work: Work, app: Celery, pool: ThreadPoolExecutor) -> int:
+    """Handle every row whose time has come; return how many there were.
+
+    Lanes go side by side, because each waits for the journal's commits, and those are shared; rows of one lane go one
+    after the other.
+    """
     rows = work.journal.read(outbox.pending)
+    by_lane: dict[tuple[str, str], list[outbox.Outgoing]] = {}
+    for row in rows:
+        by_lane.setdefault((row.run, row.lane), []).append(row)
+    for _ in pool.map(partial(_handle, work, app), by_lane.values()):
+        pass
+    return len(rows)
+
+
+def _handle(work: Work, app: Celery, rows: Sequence[outbox.Outgoing]) -> None:
     for row in rows:
         try:
             if row.lane and not _overtaken(work, row):
@@ -61,7 +79,6 @@ def send_due(work: Work, app: Celery) -> int:
             work.journal.write(partial(outbox.sent, outgoing_id=row.id))
         except Exception as error:  # noqa: BLE001 - one row that cannot be sent must not hold up the others
             log.warning("row_not_sent", run=row.run, lane=row.lane, error=f"{type(error).__name__}: {error}")
-    return len(rows)
 
 
 def _overtaken(work: Work, row: outbox.Outgoing) -> bool:
@@ -92,7 +109,8 @@ def _send(work: Work, plan: Plan, run: str, lane: Lane, state: LaneState, why: s
     queue = CLUSTER_QUEUE if plan.kind == "database" else FLEET_QUEUE
     canvas = compile_lane(run, lane, done, generation, queue)
     if canvas is not None:
-        canvas.clone().apply_async()
+        with _SENDING:
+            canvas.clone().apply_async()
         log.info("lane_sent", run=run, lane=lane.name, generation=generation, why=why)
 
 
@@ -106,7 +124,10 @@ def _try_gate(work: Work, app: Celery, plan: Plan, fleet: ResolvedFleet, run: st
             if any(automatic(fleet, plan.wishes[wish]["issuer"]) for wish in missing):
                 # Touched first, so that the reconciler gives the issuer its time before it rings again.
                 work.journal.write(partial(lanes.touch, run=run, lane=state.name))
-                app.send_task(SIGN_TASK, kwargs={"run": run, "lane": state.name}, queue=FLEET_QUEUE, ignore_result=True)
+                with _SENDING:
+                    app.send_task(
+                        SIGN_TASK, kwargs={"run": run, "lane": state.name}, queue=FLEET_QUEUE, ignore_result=True
+                    )
             if missing:
                 return
         work.journal.write(partial(gates.pass_gate, run=run, lane=state.name, gate=gate.id))
