@@ -87,6 +87,9 @@ def watch(journal: Journal, run: str) -> int:
 
 def exit_code(shown: RunView) -> int | None:
     """Return the exit code for a run that ended or waits for people, None while it moves by itself."""
+    left_out = {"failed", "parked", "excused"} & {part.status for lane in shown.lanes for part in lane.parts}
+    if shown.outcome == "done" and left_out:
+        return 1  # it ended within its fail limit, but a server was left out: never better than its worst node
     if shown.outcome != "open":
         return {"done": 0, "failed": 1}.get(shown.outcome, 4)
     if any(lane.moves for lane in shown.lanes):

@@ -349,3 +349,20 @@ def test_closed_runs_are_told_by_their_outcome(world):
     assert world.say("runs", "watch", run).exit_code == 1
     with pytest.raises(JournalError):
         world.journal.state("other")
+
+
+def test_run_that_left_a_server_out_ends_with_1(world):
+    """Within the fail limit the others are renewed, but whoever only looks at the exit code must notice."""
+    world.fleet.write_text("fail_limit: 1\n" + world.fleet.read_text())
+    world.survey()
+    world.beat()
+    run = world.ok("run", "--yes").strip()
+    world.advance(run, fail={"seoul/cms2/prepare": "no route to host"})
+    world.ok("gates", "approve", run, "--yes", by="bob")
+    world.ok("gates", "deliver", world.sign(run, pem))
+    world.advance(run)
+    world.ok("gates", "approve", run, "--gate", "go", "--yes", by="bob")
+    world.advance(run)
+    result = world.say("runs", "watch", run)
+    assert (result.exit_code, "no route to host" in result.stdout) == (1, True)
+    assert world.journal.state(run).outcome == "done"
