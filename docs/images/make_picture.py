@@ -27,7 +27,7 @@ CHAPTERS = {
     "Survey": (9, 0),
     "Plan": (8, 0),
     "Gate: sign": (10, 3),
-    "Gate: go": (7, 1),
+    "Gate: go": (7, 2),
     "Apply and prove": (6, 0),
     "Before and after": (14, 4),
 }
