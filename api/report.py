@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,9 @@ class Decision:
     why: str
 
 
+CLOSE = 900
+
+
 def render(journal: Journal, run: str, *, transcripts: Path, now: datetime) -> str:
     """Return the page of *run*. Raises: JournalError: no such run."""
     plan = Plan.from_json(journal.plan(run))
@@ -96,8 +99,24 @@ def render(journal: Journal, run: str, *, transcripts: Path, now: datetime) -> s
         problems=journal.verify(run),
         head=events[-1].hash if events else "",
         count=len(events),
+        later=list(left_for_later(plan, shown)),
         now=now,
     )
+
+
+def left_for_later(plan: Plan, shown: RunView) -> Iterator[str]:
+    """Yield what is not over yet when the run is: old files that stay, trust stores that wait for a restart."""
+    if shown.outcome != "done" or shown.closed_at is None or plan.kind != "renewal":
+        return
+    until = shown.closed_at + timedelta(days=int(plan.fleet.get("retention_days", 0)))
+    yield (
+        f"The old files stay on the servers, as the way back. After {until:%Y-%m-%d} (`retention`) a person may delete "
+        "them; certbridge deletes nothing."
+    )
+    for lane in shown.lanes:
+        for part in lane.parts:
+            if part.stage == CLOSE and part.status == "done":
+                yield part.title
 
 
 def ports(journal: Journal, plan: Plan, shown: RunView) -> list[PortRow]:

@@ -5,6 +5,7 @@ import json
 import re
 import stat
 import zipfile
+from datetime import timedelta
 
 import pytest
 
@@ -273,6 +274,8 @@ def test_report_is_one_page_with_everything(world):
     assert approved is not None
     assert approved[1] == digest[:12]
     assert ">2030-01-01</td>" in page
+    closed = world.journal.state(run).closed_at
+    assert f"After {closed + timedelta(days=30):%Y-%m-%d} (`retention`) a person may delete them" in page
     assert "each bound to the one before it" in page
     assert "http://" not in page
     assert "https://" not in page
