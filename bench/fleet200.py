@@ -81,7 +81,8 @@ def report(engine: Engine, run: Renewal, clusters: int, arguments: argparse.Name
     """Print what the simulator saw, and return 1 when it is not what was wanted."""
     lanes = [lane["name"] for lane in run.shown()["lanes"]]
     csr = spans_of(engine.log(kind="command", text="pki csr "))
-    by_cluster = {name: [applying(engine, run.plan(), node) for node in nodes_of(engine, name)] for name in lanes}
+    plan = run.plan()
+    by_cluster = {name: [applying(engine, plan, node) for node in nodes_of(engine, name)] for name in lanes}
     within = {name: most_at_once(spans) for name, spans in by_cluster.items()}
     across = most_at_once([span for spans in by_cluster.values() for span in spans])
     most = most_at_once(csr)

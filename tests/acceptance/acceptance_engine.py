@@ -78,6 +78,8 @@ class Engine:
         self.journal: Journal
         self.redis: redis.Redis
         self._broker: EmbeddedServer
+        self._log: list[dict[str, Any]] = []
+        self._log_end = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, tuple[str, ...]] = {}
         self._stack = contextlib.ExitStack()
@@ -212,11 +214,17 @@ class Engine:
     # ── what happened on the servers ─────────────────────────────────────────────────────────────────────────────────
     def log(self, *, node: str = "", kind: str = "", text: str = "", phase: str = "") -> list[dict[str, Any]]:
         """Return the records of the simulator's command log; *text* is how the wanted ones begin."""
-        with (self.out / "commands.jsonl").open(encoding="utf-8") as stream:
-            records = [json.loads(line) for line in stream if line.endswith("\n")]
+        with (self.out / "commands.jsonl").open("rb") as stream:
+            # Read on from where the last look ended: the log of 200 servers has 150,000 lines.
+            stream.seek(self._log_end)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._log_end += len(line)
+                self._log.append(json.loads(line))
         return [
             record
-            for record in records
+            for record in self._log
             if (not node or record["node"] == node)
             and (not kind or record["kind"] == kind)
             and record["text"].startswith(text)
