@@ -230,9 +230,8 @@ def prepare(cluster: str, facts: NodeFacts, papers: Sequence[Paper], no_way_back
     )
 
 
-def request(cluster: str, node: str, papers: Sequence[Paper], whole: Cluster) -> tuple[Step, ...]:
+def request(cluster: str, node: str, papers: Sequence[Paper]) -> tuple[Step, ...]:
     """Return stage 300 for keys that this node makes: `pki csr` under the fresh basename, the CSR fetched."""
-    del whole
     return tuple(
         Step(
             id=f"{cluster}/{node}/request/{paper.due.wish.name}",

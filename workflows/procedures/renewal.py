@@ -105,7 +105,7 @@ def _lane(
     notices.extend(trust.stores_of_the_ca(dues, facts, order))
 
     prepare = [node_steps.prepare(name, facts[node], on_node[node], ways_back[node]) for node in touched]
-    request = [_member(steps) for node in order if (steps := node_steps.request(name, node, on_node[node], cluster))]
+    request = [_member(steps) for node in order if (steps := node_steps.request(name, node, on_node[node]))]
     off_node = node_steps.request_off_node(papers.values())
     deliver = [_member(node_steps.deliver(name, facts[node], on_node[node])) for node in applied]
     trusting = trust.trust_steps(name, found, facts)
