@@ -25,6 +25,7 @@ class DatabaseState(Enum):
     REPLICA = "replica"
     CONNECTED = "connected"
     DISABLED = "disabled"
+    BUSY = "busy"  # a command of the database is under way
     ERROR = "error"
     UNKNOWN = "unknown"
 
@@ -99,6 +100,74 @@ class PortFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseMember:
+    """One row of `database cluster status`. role: "primary", "replica" or "unknown"; `me`: the node that was asked."""
+
+    address: str
+    role: str
+    me: bool = False
+    connected: bool = False
+    in_sync: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseFact:
+    """What `database cluster status` said, "" and () where it said nothing (mmp-reference 3.3).
+
+    `state` is the word of the Status row. progress of the last command: "success", "failed", "in progress", "unknown".
+    `expired` are the files that the status itself marks as expired.
+    """
+
+    state: str
+    error: str = ""
+    members: tuple[DatabaseMember, ...] = ()
+    node_in_use: str = ""
+    interface: str = ""
+    server_key: str = ""
+    server_certificate: str = ""
+    client_key: str = ""
+    client_certificate: str = ""
+    ca_certificate: str = ""
+    expired: tuple[str, ...] = ()
+    last_command: str = ""
+    progress: str = "unknown"
+
+    @property
+    def disabled(self) -> bool:
+        """Whether the node is in no cluster."""
+        return self.state.casefold() == "disabled"
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command of the database is under way."""
+        return self.progress == "in progress"
+
+    @property
+    def me(self) -> DatabaseMember | None:
+        """The row of the node that was asked; None when it only connects, or is in no cluster."""
+        return next((one for one in self.members if one.me), None)
+
+    @property
+    def primary(self) -> str:
+        """The address of the one primary; "" when there is none or more than one."""
+        found = [one.address for one in self.members if one.role == "primary"]
+        return found[0] if len(found) == 1 else ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files named, in the order of `database cluster certs`: five, three, or fewer."""
+        named = (
+            self.server_key,
+            self.server_certificate,
+            self.client_key,
+            self.client_certificate,
+            self.ca_certificate,
+        )
+        return tuple(name for name in named if name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
     """All that one survey read from one server at *at* (UTC, ISO 8601). `clock_skew_s` is server minus engine."""
 
@@ -113,6 +182,7 @@ class NodeFacts:
     trust: tuple[TrustFact, ...]
     files: tuple[FileFact, ...]
     ports: tuple[PortFact, ...]
+    database_cluster: DatabaseFact | None = None
 
     def service(self, name: str) -> ServiceFact | None:
         """Return the fact of service *name*, or None when the server did not tell of it."""

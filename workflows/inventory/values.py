@@ -109,6 +109,8 @@ class Node:
     database_interface: str
     credential: str
     proof: tuple[Proof, ...] = ()
+    database_address: str = ""
+    """Where its peers reach its database; "" means what the cluster's status shows, else `address`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,41 @@ class CertificateWish:
         return dict(self.subject)["CN"]
 
 
+BUILT_IN_CA = "built-in"
+"""The issuer of database certificates that is no issuer of the inventory: the CA inside the servers (row S4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabasePair:
+    """One certificate of the database cluster: basename of its files and what stands in it.
+
+    `subject` is in the order of `pki csr`, as in `CertificateWish`.
+    """
+
+    basename: str
+    subject: tuple[tuple[str, str], ...]
+    dns: tuple[str, ...] = ()
+    ip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseWish:
+    """The certificates that the database cluster is to have (rows S1, S4): one server pair, one client pair, one CA.
+
+    `issuer` is "built-in" (the CA inside the servers signs) or the name of an issuer of the inventory; `ca` then says
+    nothing. `key` is NODE (made on the primary and handed out from there) or ENGINE. `keep_ca` keeps a built-in CA that
+    is in use and good for longer than what is to be renewed.
+    """
+
+    issuer: str = BUILT_IN_CA
+    key: KeyOrigin = KeyOrigin.NODE
+    key_kind: KeyKind = KeyKind.RSA2048
+    keep_ca: bool = True
+    ca: DatabasePair = DatabasePair(basename="dbca", subject=(("CN", "database-ca"),))
+    server: DatabasePair = DatabasePair(basename="dbserver", subject=(("CN", "database-server"),))
+    client: DatabasePair = DatabasePair(basename="dbclient", subject=(("CN", "postgres"),))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """Nodes that belong together, in the order of the inventory, and the certificates wanted on them."""
@@ -150,6 +187,7 @@ class Cluster:
     name: str
     nodes: tuple[Node, ...]
     certificates: tuple[CertificateWish, ...]
+    database: DatabaseWish = DatabaseWish()
 
     def wishes_on(self, node: str) -> tuple[CertificateWish, ...]:
         """Return the wishes that stand on *node*, in the order of the inventory."""
