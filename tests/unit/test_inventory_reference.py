@@ -47,8 +47,10 @@ def test_the_example_of_the_reference_is_right():
     """It can be read without fault or warning, and says what the page says of it."""
     fleet = Fleet.from_yaml(example())
     assert fleet.warnings == ()
-    shared = fleet.resolved().clusters[0].certificates[-1]
-    assert shared.dns == ("seoul.example.com", "cmscore1.example.com", "cmscore2.example.com", "join.example.com")
+    cluster = fleet.resolved().clusters[0]
+    nodes = ("cmscore1.example.com", "cmscore2.example.com", "cmscore3.example.com")
+    assert cluster.certificates[-1].dns == ("seoul.example.com", *nodes, "cmsedge1.example.com", "join.example.com")
+    assert cluster.database.server.dns == ("db.seoul.example.com", *nodes)
 
 
 def test_every_key_choice_and_service_stands_in_the_reference():

@@ -3,7 +3,8 @@
     document   YAML text → a tree in which every value knows its line
     model      what may be written (pydantic; also the source of the JSON Schema)
     checks     primitive rules: FQDN, wildcard, country, basename, services by release
-    rules      rules over the whole inventory; `certificate_rules` those of one certificate; `report` what they found
+    rules      rules over the whole inventory; `certificate_rules` those of one certificate, `database_rules` those of a
+               database cluster; `report` what they found
     resolving  defaults and placeholders → the frozen values of `values`
     reading    all of it in one call: `Fleet.from_yaml(text)`
     selecting  a part of a resolved fleet, by name
@@ -16,9 +17,12 @@ from workflows.inventory.model import json_schema
 from workflows.inventory.reading import Fleet
 from workflows.inventory.selecting import select
 from workflows.inventory.values import (
+    BUILT_IN_CA,
     CertificateWish,
     Cluster,
+    DatabasePair,
     DatabaseRole,
+    DatabaseWish,
     FilesPolicy,
     Issuer,
     IssuerKind,
@@ -31,10 +35,13 @@ from workflows.inventory.values import (
 )
 
 __all__ = [
+    "BUILT_IN_CA",
     "SERVICE_RELEASES",
     "CertificateWish",
     "Cluster",
+    "DatabasePair",
     "DatabaseRole",
+    "DatabaseWish",
     "FilesPolicy",
     "Fleet",
     "Issuer",

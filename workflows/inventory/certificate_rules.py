@@ -121,7 +121,7 @@ class CertificateRules:
     def _check_alt_names(self, wish: CertificateWish) -> None:
         written = self.certificate.subject_alt_names
         for kind, holds, remedy in (
-            ("dns", _is_dns, "Write a DNS name or wildcard in ASCII (xn-- form); addresses belong under `ip`."),
+            ("dns", checks.is_dns, "Write a DNS name or wildcard in ASCII (xn-- form); addresses belong under `ip`."),
             ("ip", checks.is_ip, "Write an IPv4 or IPv6 address; names belong under `dns`."),
             ("email", checks.is_email, "Write it as name@example.com."),
         ):
@@ -159,10 +159,6 @@ class CertificateRules:
                 f"{certificate.name}: `key_kind` is only for keys that the engine makes",
                 "Write `key: engine`, or remove `key_kind`.",
             )
-
-
-def _is_dns(text: str) -> bool:
-    return checks.is_host_name(text) or checks.is_wildcard(text)
 
 
 def _has_unknown(text: str) -> bool:

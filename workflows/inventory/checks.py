@@ -60,6 +60,11 @@ def is_wildcard(text: str) -> bool:
     return text.startswith("*.") and is_fqdn(text[2:])
 
 
+def is_dns(text: str) -> bool:
+    """Say whether *text* may be a DNS name of a certificate: a host name or a wildcard."""
+    return is_host_name(text) or is_wildcard(text)
+
+
 def is_ip(text: str) -> bool:
     """Say whether *text* is an IPv4 or IPv6 address, without zone and without prefix length."""
     try:
@@ -92,6 +97,11 @@ def is_name(text: str) -> bool:
 def is_subject_value(text: str) -> bool:
     """Say whether `pki csr` can take *text*: quotes would end the quoted value, control characters the line."""
     return bool(text.strip()) and '"' not in text and text.isprintable()
+
+
+def is_line_value(text: str) -> bool:
+    """Say whether *text* fits into a line for a server; `mmp.commands.quoted` has no way to write the rest."""
+    return is_subject_value(text) and text == text.strip() and not set(text) & set("'\\`")
 
 
 def release_number(text: str) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from workflows.inventory import checks
-from workflows.inventory.values import DatabaseRole, FilesPolicy, IssuerKind, KeyKind, KeyOrigin, Per
+from workflows.inventory.values import BUILT_IN_CA, DatabaseRole, FilesPolicy, IssuerKind, KeyKind, KeyOrigin, Per
 
 _DAYS = re.compile(r"(\d{1,4})d")
 # Proof may also be told for the database port, which is no service of `fleet.yaml`.
@@ -46,7 +46,7 @@ def _check_service(known: tuple[str, ...]) -> Callable[[str], str]:
             return text
         remedy = checks.did_you_mean(text, known) or f"Services are {', '.join(known)}."
         if text == "database":
-            remedy = "Leave it out: database certificates are a procedure of their own, which is not there yet."
+            remedy = "Leave it out: the certificates of the database stand in `database_cluster` of the cluster."
         raise PydanticCustomError("rule", "{what}", {"what": f"unknown service {text!r}", "remedy": remedy})
 
     return check
@@ -122,11 +122,11 @@ class WrittenSubjectParts(_Written):
     def pairs(self) -> dict[str, str]:
         """Return what is written, in the order of `pki csr`: {"CN": …, "OU": …}."""
         written = self.model_dump(by_alias=True, exclude_none=True)
-        return {attribute: written[attribute] for attribute in _SUBJECT_ORDER if attribute in written}
+        return {attribute: written[attribute] for attribute in SUBJECT_ORDER if attribute in written}
 
 
 # The order in which mmp-reference section 11 lists the attributes of `pki csr`.
-_SUBJECT_ORDER = ("CN", "OU", "O", "L", "ST", "C", "emailAddress")
+SUBJECT_ORDER = ("CN", "OU", "O", "L", "ST", "C", "emailAddress")
 
 
 class WrittenSubject(WrittenSubjectParts):
@@ -218,6 +218,9 @@ class WrittenNode(_Written):
     interface: Interface | None = Field(None, description="Network interface of the services.")
     database: DatabaseRole | None = Field(None, description="Role in the database cluster.")
     database_interface: Interface | None = Field(None, description="Network interface of the database.")
+    database_address: Host | None = Field(
+        None, description="Where its peers reach its database. Without it the survey tells, else `address`."
+    )
     credential: Name | None = Field(None, description="Name of the credential for SSH; the secret stands elsewhere.")
     proof: dict[ProofService, Proof] = Field(
         default_factory=dict, description="Where services are looked at. `none`: not reachable from here on purpose."
@@ -249,6 +252,54 @@ class WrittenCertificate(_Written):
     )
 
 
+class WrittenDatabaseSubject(WrittenSubjectParts):
+    """The subject of a database certificate. `{cluster}` and `{fleet}` are filled in."""
+
+    common_name: Text | None = Field(
+        None, alias="CN", description="Common name; not looked at as a host name. The client's is always postgres."
+    )
+
+
+class WrittenDatabaseNames(_Written):
+    """The subject alternative names of the server pair. The database does not look at them."""
+
+    dns: tuple[Text, ...] = Field((), description="DNS names. {node} makes one for each joined node.")
+    ip: tuple[Text, ...] = Field((), description="IP addresses.")
+
+
+class WrittenDatabasePair(_Written):
+    """A certificate of the database cluster."""
+
+    name: Basename | None = Field(None, description="The basename of its files: letters, digits, - and _.")
+    subject: WrittenDatabaseSubject = Field(WrittenDatabaseSubject(), description="Who it is for.")
+
+
+class WrittenDatabaseServer(WrittenDatabasePair):
+    """The server pair of the database cluster, for the joined nodes."""
+
+    subject_alt_names: WrittenDatabaseNames = Field(WrittenDatabaseNames(), description="Further names.")
+
+
+class WrittenDatabaseCluster(_Written):
+    """The certificates of the database cluster: server pair, client pair and the CA that signs them."""
+
+    issuer: Name = Field(
+        BUILT_IN_CA, description="built-in: the CA inside the servers signs. Else an issuer of the inventory."
+    )
+    key: Literal["node", "engine"] = Field(
+        "node", description="node: made on the primary and handed out. engine: made here."
+    )
+    key_kind: KeyKind | None = Field(None, description="Kind of a key that the engine makes. Built in: rsa2048.")
+    keep_ca: bool = Field(default=True, description="Keep the built-in CA that is in use while it is good.")
+    ca: WrittenDatabasePair = Field(WrittenDatabasePair(), description="The built-in CA. Default name: dbca.")
+    server: WrittenDatabaseServer = Field(
+        WrittenDatabaseServer(), description="The pair of the joined nodes. Default name: dbserver."
+    )
+    client: WrittenDatabasePair = Field(
+        WrittenDatabasePair(), description="The pair of joined and connected nodes. Default name: dbclient."
+    )
+
+
 class WrittenCluster(_Written):
     """Nodes that belong together; a lone node is a cluster of one."""
 
@@ -259,6 +310,9 @@ class WrittenCluster(_Written):
         min_length=1, description="Its nodes, in the order in which they are served."
     )
     certificates: tuple[WrittenCertificate, ...] = Field((), description="The certificates wanted on its nodes.")
+    database_cluster: WrittenDatabaseCluster | None = Field(
+        None, description="The certificates of its database cluster."
+    )
 
 
 class WrittenFleet(_Written):

@@ -7,13 +7,18 @@ A `per: node` certificate becomes one wish for each node. Pure text work: no fil
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
 from workflows.inventory.model import (
+    SUBJECT_ORDER,
     WrittenCertificate,
     WrittenCluster,
+    WrittenDatabaseCluster,
+    WrittenDatabaseNames,
+    WrittenDatabasePair,
+    WrittenDatabaseServer,
     WrittenDefaults,
     WrittenFleet,
     WrittenIssuer,
@@ -22,7 +27,9 @@ from workflows.inventory.model import (
 from workflows.inventory.values import (
     CertificateWish,
     Cluster,
+    DatabasePair,
     DatabaseRole,
+    DatabaseWish,
     FilesPolicy,
     Issuer,
     IssuerKind,
@@ -47,6 +54,8 @@ BUILT_IN = WrittenDefaults(
 )
 PLACEHOLDERS = ("node", "cluster", "fleet")
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]*)\}")
+DATABASE_CLIENT = "postgres"  # the CN by which the database knows its clients (row S1)
+_LONGEST_IN_CN = 48  # of a cluster's name, so that "-database-server" still fits into the 64 characters of a CN
 LOCAL_DAYS = 200  # how long `local` certificates live: the longest that public CAs give since March 2026 (SC-081v3)
 
 
@@ -61,18 +70,19 @@ def resolve(written: WrittenFleet, base_dir: str) -> ResolvedFleet:
         retention_days=written.retention_days,
         minimum_days=written.minimum_days,
         issuers=tuple(_issuer(name, issuer, base_dir) for name, issuer in issuers.items()),
-        clusters=tuple(
-            Cluster(
-                name=cluster.name,
-                nodes=tuple(node_of(written, cluster, node) for node in cluster.nodes),
-                certificates=tuple(
-                    wish
-                    for certificate in cluster.certificates
-                    for wish in wishes_of(written, cluster, certificate, base_dir)
-                ),
-            )
-            for cluster in written.clusters
+        clusters=tuple(_cluster(written, cluster, base_dir) for cluster in written.clusters),
+    )
+
+
+def _cluster(fleet: WrittenFleet, cluster: WrittenCluster, base_dir: str) -> Cluster:
+    nodes = tuple(node_of(fleet, cluster, node) for node in cluster.nodes)
+    return Cluster(
+        name=cluster.name,
+        nodes=nodes,
+        certificates=tuple(
+            wish for certificate in cluster.certificates for wish in wishes_of(fleet, cluster, certificate, base_dir)
         ),
+        database=database_of(fleet, cluster, nodes),
     )
 
 
@@ -89,6 +99,7 @@ def node_of(fleet: WrittenFleet, cluster: WrittenCluster, node: WrittenNode) -> 
         release=node.release or cluster.release or fleet.release or "",
         database=_first("database", levels),
         database_interface=_first("database_interface", levels) or interface,
+        database_address=node.database_address or "",
         credential=_first("credential", levels),
         proof=tuple(
             Proof(
@@ -110,6 +121,41 @@ def wishes_of(
     if per_of(fleet, cluster, certificate) is Per.CLUSTER:
         return (_wish(fleet, cluster, certificate, nodes, None, base_dir),) if nodes else ()
     return tuple(_wish(fleet, cluster, certificate, [node], node, base_dir) for node in nodes)
+
+
+def database_of(fleet: WrittenFleet, cluster: WrittenCluster, nodes: Iterable[Node]) -> DatabaseWish:
+    """Return the database certificates of *cluster*, whose resolved *nodes* these are.
+
+    Of the defaults only `subject` counts. What it says with {node} is left out: these pairs belong to no single node.
+    """
+    written = cluster.database_cluster or WrittenDatabaseCluster()
+    words = {"cluster": cluster.name, "fleet": fleet.fleet}
+    joined = [words | {"node": node.name} for node in nodes if node.database is DatabaseRole.JOINED]
+    common: dict[str, str] = {}
+    for defaults in (fleet.defaults, cluster.defaults):
+        common |= defaults.subject.pairs() if defaults.subject else {}
+    common = {attribute: text for attribute, text in common.items() if "{node}" not in text}
+
+    def pair(name: str, common_name: str, said: WrittenDatabasePair) -> DatabasePair:
+        subject = {"CN": common_name} | common | said.subject.pairs()
+        names = said.subject_alt_names if isinstance(said, WrittenDatabaseServer) else WrittenDatabaseNames()
+        return DatabasePair(
+            basename=said.name or name,
+            subject=tuple((each, fill_in(subject[each], words)) for each in SUBJECT_ORDER if each in subject),
+            dns=_fill_in_all(names.dns, joined),
+            ip=_fill_in_all(names.ip, joined),
+        )
+
+    short = cluster.name[:_LONGEST_IN_CN]
+    return DatabaseWish(
+        issuer=written.issuer,
+        key=KeyOrigin(written.key),
+        key_kind=written.key_kind or KeyKind.RSA2048,
+        keep_ca=written.keep_ca,
+        ca=pair("dbca", f"{short}-database-ca", written.ca),
+        server=pair("dbserver", f"{short}-database-server", written.server),
+        client=pair("dbclient", DATABASE_CLIENT, written.client),
+    )
 
 
 def per_of(fleet: WrittenFleet, cluster: WrittenCluster, certificate: WrittenCertificate) -> Per:
@@ -139,7 +185,6 @@ def _wish(
     for defaults in (fleet.defaults, cluster.defaults, *own):
         subject |= defaults.subject.pairs() if defaults.subject else {}
     subject |= certificate.subject.pairs()
-    order = ("CN", "OU", "O", "L", "ST", "C", "emailAddress")
     names = certificate.subject_alt_names
     each = [words | {"node": node.name} for node in nodes]
     return CertificateWish(
@@ -150,7 +195,9 @@ def _wish(
         key_kind=_first("key_kind", levels),
         key_file=_join(base_dir, fill_in(certificate.key_file or "", words)),
         csr_file=_join(base_dir, fill_in(certificate.csr_file or "", words)),
-        subject=tuple((attribute, fill_in(subject[attribute], words)) for attribute in order if attribute in subject),
+        subject=tuple(
+            (attribute, fill_in(subject[attribute], words)) for attribute in SUBJECT_ORDER if attribute in subject
+        ),
         dns=_fill_in_all(names.dns, each),
         ip=_fill_in_all(names.ip, each),
         email=_fill_in_all(names.email, each),

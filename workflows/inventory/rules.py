@@ -1,7 +1,7 @@
 """Rules over the whole inventory: what no single value shows. Rows S1, S3 and S10 of the base document.
 
 Each rule looks at one thing and reports (path, what, remedy); all are run, so that one reading tells every fault.
-What concerns one certificate is in `certificate_rules`.
+What concerns one certificate is in `certificate_rules`, what concerns a database cluster in `database_rules`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Iterable
 
 from workflows.inventory import checks
 from workflows.inventory.certificate_rules import CertificateRules
+from workflows.inventory.database_rules import DatabaseRules
 from workflows.inventory.document import Document, Path
 from workflows.inventory.model import WrittenCluster, WrittenFleet
 from workflows.inventory.report import Report
 from workflows.inventory.resolving import node_of
-from workflows.inventory.values import IssuerKind
+from workflows.inventory.values import BUILT_IN_CA, IssuerKind
 
 
 def check(written: WrittenFleet, document: Document) -> Report:
@@ -37,9 +38,11 @@ def check(written: WrittenFleet, document: Document) -> Report:
             "Give each certificate of the cluster its own name.",
         )
         _check_claims(cluster, path, report)
-        nodes = {node.name: node_of(written, cluster, node) for node in cluster.nodes}
+        nodes = tuple(node_of(written, cluster, node) for node in cluster.nodes)
+        by_name = {node.name: node for node in nodes}
         for place, certificate in enumerate(cluster.certificates):
-            CertificateRules(written, cluster, certificate, (*path, place), report).check(nodes)
+            CertificateRules(written, cluster, certificate, (*path, place), report).check(by_name)
+        DatabaseRules(written, cluster, ("clusters", at), report).check(nodes)
     return report
 
 
@@ -54,6 +57,10 @@ def _check_unique(report: Report, named: Iterable[tuple[Path, str]], what: str, 
 def _check_issuers(written: WrittenFleet, report: Report) -> None:
     for name, issuer in written.issuers.items():
         path: Path = ("issuers", name)
+        if name == BUILT_IN_CA:
+            report.fault(
+                path, f"the issuer `{name}` is always the CA inside the servers", "Give the issuer another name."
+            )
         local_only = ("certificate", "key", "chain", "days", "passphrase_credential")
         if issuer.kind is IssuerKind.LOCAL:
             if name == "manual":
