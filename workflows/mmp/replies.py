@@ -192,7 +192,10 @@ class DatabaseNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseStatus:
-    """The database cluster as one node sees it; None and () where the reply does not say."""
+    """The database cluster as one node sees it; None and () where the reply does not say.
+
+    *expired* are the names of the files that the status marks as expired.
+    """
 
     state: str
     error: str | None = None
@@ -204,6 +207,7 @@ class DatabaseStatus:
     client_key: str | None = None
     client_certificate: str | None = None
     ca_certificate: str | None = None
+    expired: tuple[str, ...] = ()
     last_command: str | None = None
     progress: Progress = Progress.UNKNOWN
     other_rows: tuple[tuple[str, str], ...] = ()
@@ -242,13 +246,20 @@ _FILES = {
 }
 _ROWS = {*_FILES, "status", "error", "last command"}
 _HEADINGS = {"nodes", "certificates"}
+# How expiry is marked is not known, only that it is (mmp-reference 3.3, S2): "( Expired )", "- expired", "EXPIRED".
+_MARK = re.compile(r"(?:^|\s+)(?:\(\s*(?P<mark>[^()]*)\)|[^\w\s(]*\s*(?P<bare>(?:has )?expired))\W*$", re.IGNORECASE)
+_LONGEST_MARK = 100
+_UNDER_WAY = re.compile(
+    r"\b(initiali[sz]ing|attaching|joining|connecting|removing|detaching|disconnecting|upgrading|in progress)\b"
+)
 
 
 def parse_database_status(text: str) -> DatabaseStatus:
     """Return what `database cluster status` shows.
 
     Source: mmp-reference 3.3 (S1): one node per indented line under "Nodes:", `(me)` marks this one, an ERROR row may
-    come first.
+    come first. A Status such as "Attaching" means in progress, whatever the last command says: that row may still be
+    the one of before.
     Raises: UnexpectedReply: there is no Status row.
     """
     values: dict[str, str] = {}
@@ -269,19 +280,31 @@ def parse_database_status(text: str) -> DatabaseStatus:
     if "status" not in values:
         _unexpected("This is no database cluster status", text)
     command, progress = _last_command(values.get("last command", ""))
+    if _UNDER_WAY.search(_label(values["status"])):
+        progress = Progress.IN_PROGRESS
+    marked = {row: _unmarked(values.get(row, "")) for row in _FILES}
     files = {
-        name: None if values.get(row, "").casefold() in {"", "none"} else values[row] for row, name in _FILES.items()
+        name: None if marked[row][0].casefold() in {"", "none"} else marked[row][0] for row, name in _FILES.items()
     }
     return DatabaseStatus(
         state=values["status"],
-        error=values.get("error"),
+        error=None if values.get("error", "").casefold() in {"", "none"} else values["error"],
         nodes=tuple(nodes),
+        expired=tuple(
+            name for row, column in _FILES.items() if "expired" in _label(marked[row][1]) and (name := files[column])
+        ),
         last_command=command,
         progress=progress,
         other_rows=tuple(others),
         text=text,
         **files,
     )
+
+
+def _unmarked(value: str) -> tuple[str, str]:
+    """Return ("dbclient.cer", "Expired ") for `dbclient.cer ( Expired )`; the mark is "" where there is none."""
+    found = _MARK.search(value, max(0, len(value) - _LONGEST_MARK))  # a longer run of blanks would take long
+    return (value[: found.start()], found["mark"] or found["bare"] or "") if found else (value, "")
 
 
 def _node(label: str, value: str) -> DatabaseNode:
@@ -292,7 +315,7 @@ def _node(label: str, value: str) -> DatabaseNode:
         address=label.replace("(me)", "").strip(),
         me="(me)" in label,
         role=found.pop() if len(found) == 1 else Role.UNKNOWN,
-        connected=words.startswith("connected ") or words == "connected",
+        connected=re.match(r"connected\b", words) is not None and not re.search(r"\b(failure|failed)\b", words),
         in_sync=re.search(r"\(\s*in sync\s*\)", words) is not None,
         text=value,
     )

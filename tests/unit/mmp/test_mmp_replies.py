@@ -10,6 +10,8 @@ from workflows.mmp.replies import (
     DatabaseStatus,
     Outcome,
     PkiAnswer,
+    Progress,
+    Role,
     Standing,
     Status,
     Verdict,
@@ -123,6 +125,70 @@ def test_out_of_sync_is_not_in_sync():
 
     nodes = parse_database_status(text).nodes
     assert [(node.connected, node.in_sync) for node in nodes] == [(True, False), (False, False)]
+
+
+@pytest.mark.parametrize(
+    ("value", "file", "expired"),
+    [
+        ("dbclient.cer ( Expired )", "dbclient.cer", ("dbclient.cer",)),
+        ("dbclient.cer (expired)", "dbclient.cer", ("dbclient.cer",)),
+        ("dbclient.cer - has expired", "dbclient.cer", ("dbclient.cer",)),
+        ("dbclient.cer  *** EXPIRED ***", "dbclient.cer", ("dbclient.cer",)),
+        ("dbclient.cer ( Not found )", "dbclient.cer", ()),
+        ("old expired.cer", "old expired.cer", ()),
+        ("client (1).cer", "client (1).cer", ()),
+        ("( Expired )", None, ()),
+        ("none ( Expired )", None, ()),
+    ],
+)
+def test_a_mark_after_a_file_of_the_database_is_no_part_of_its_name(value, file, expired):
+    """The wording of the mark is not known, so it is read by its word."""
+    status = parse_database_status(f"Status : Enabled\n  Client Certificate : {value}")
+
+    assert (file, expired) == (status.client_certificate, status.expired)
+
+
+@pytest.mark.parametrize(
+    ("text", "role", "connected"),
+    [
+        ("Primary ( Connection Failure )", Role.PRIMARY, False),
+        ("Connected Slave ( Connection Failure )", Role.REPLICA, False),
+        ("Not connected Replica", Role.REPLICA, False),
+        ("Connection Failure", Role.UNKNOWN, False),
+        ("Connected", Role.UNKNOWN, True),
+    ],
+)
+def test_a_node_that_is_not_reached_keeps_its_role(text, role, connected):
+    """Who the primary was must be told when certificates have expired and nobody reaches anybody."""
+    (node,) = parse_database_status(f"Status : Enabled\nNodes:\n    10.0.0.1 : {text}\n").nodes
+
+    assert (role, connected) == (node.role, node.connected)
+
+
+@pytest.mark.parametrize(
+    ("state", "how", "progress"),
+    [
+        ("Initializing", "Success", Progress.IN_PROGRESS),
+        ("Attaching", "Failed", Progress.IN_PROGRESS),
+        ("Connecting", "Success", Progress.IN_PROGRESS),
+        ("Removing", "Success", Progress.IN_PROGRESS),
+        ("Enabled ( In progress )", "Success", Progress.IN_PROGRESS),
+        ("Enabled", "In progress", Progress.IN_PROGRESS),
+        ("Enabled", "Success", Progress.SUCCESS),
+        ("Error", "Failed", Progress.FAILED),
+        ("Enabled", "Dubious", Progress.UNKNOWN),
+    ],
+)
+def test_what_the_database_is_doing_counts_more_than_its_last_command(state, how, progress):
+    """The row of the last command may still be the one of before."""
+    text = f"Status : {state}\nLast command : 'database cluster remove' ({how})"
+
+    assert progress == parse_database_status(text).progress
+
+
+def test_no_error_is_no_error():
+    """A row that says none is no reason to stop."""
+    assert parse_database_status("ERROR : none\nStatus : Enabled").error is None
 
 
 @pytest.mark.parametrize(
