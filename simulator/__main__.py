@@ -21,6 +21,14 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(prog="simulator", description="A fleet of simulated Cisco Meeting Servers.")
     arguments.add_argument("--clusters", type=int, default=1)
     arguments.add_argument("--nodes", type=int, default=3, help="nodes per cluster")
+    arguments.add_argument("--joined", type=int, default=None, help="nodes per cluster that hold the database")
+    arguments.add_argument("--connected", type=int, default=None, help="nodes per cluster that use it only")
+    arguments.add_argument("--primary", type=int, default=0, help="index of the joined node that is the primary")
+    arguments.add_argument("--database", choices=("ready", "none"), default="ready", help="none: not built yet")
+    arguments.add_argument("--database-pairs", choices=("shared", "own"), default="shared")
+    arguments.add_argument("--database-days-left", type=float, default=None, help="default: that of --days-left")
+    arguments.add_argument("--database-s", default="", help="simulated seconds of operations: 'join=600,remove=5'")
+    arguments.add_argument("--speed", type=float, default=40.0, help="simulated seconds per real second")
     arguments.add_argument("--release", default="3.9")
     arguments.add_argument("--out", type=Path, required=True, help="directory for fleet.yaml, pins, credentials, log")
     arguments.add_argument("--latency", default="", help="seconds for pki csr, or 'pki csr=3,webadmin enable=0.5'")
@@ -41,6 +49,14 @@ def settings_of(arguments: argparse.Namespace) -> FleetSettings:
     return FleetSettings(
         clusters=arguments.clusters,
         nodes=arguments.nodes,
+        joined=arguments.joined,
+        connected=arguments.connected,
+        primary=arguments.primary,
+        database_ready=arguments.database == "ready",
+        database_own_pairs=arguments.database_pairs == "own",
+        database_days_left=arguments.database_days_left,
+        database_s=read_seconds(arguments.database_s),
+        speed=arguments.speed,
         release=arguments.release,
         services=tuple(name for name in arguments.services.split(",") if name),
         out=arguments.out,
@@ -61,7 +77,13 @@ def read_latency(text: str) -> dict[str, float]:
         return {}
     if "=" not in text:
         return {"pki csr": float(text)}
-    return {pattern: float(seconds) for pattern, _, seconds in (part.partition("=") for part in text.split(","))}
+    return read_seconds(text)
+
+
+def read_seconds(text: str) -> dict[str, float]:
+    """Return the numbers in "name=seconds,name=seconds" by name."""
+    parts = (part.partition("=") for part in text.split(",") if part)
+    return {name.strip(): float(seconds) for name, _, seconds in parts}
 
 
 def read_faults(text: str) -> list[Fault]:

@@ -1,7 +1,8 @@
 """One simulated server: its files, settings and services, and the command line that changes them. No network.
 
 `Appliance.execute` carries out one line as typed. The commands themselves are registered in tables by
-`pki_commands`, `service_commands`, `system_commands` and `cluster`; what a release does not have, it does not know.
+`pki_commands`, `service_commands`, `system_commands` and `database_commands`; what a release does not have, it does
+not know.
 Nothing here is awaited between reading and writing state, so two sessions see each command whole.
 """
 
@@ -11,13 +12,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from simulator.console import Console
+from simulator.database import DatabaseCluster, DatabaseNode
 from simulator.faults import FaultKind, Faults
 from simulator.pki import KeySource
 from simulator.releases import Release, available
 from simulator.services import Endpoint, Service, service_kinds
 from simulator.texts import say
+
+if TYPE_CHECKING:
+    from simulator.database_operations import Operation
 
 
 class Outcome(Enum):
@@ -38,15 +44,6 @@ class File:
 
     data: bytes = field(repr=False)
     modified: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """An appliance's place in its cluster's database, for `database cluster status`."""
-
-    address: str
-    role: str  # joined | connected | standalone | none
-    primary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +72,13 @@ class Appliance:
     keys: KeySource
     latency: Mapping[str, float] = field(default_factory=dict)  # command pattern -> seconds
     texts: Mapping[str, str] = field(default_factory=dict)  # literals that replace those of `texts.TEXTS`
-    members: tuple[Member, ...] = ()
+    database_role: str = "none"  # joined | connected | none: what the inventory says it is to be
+    database: DatabaseNode = field(default_factory=DatabaseNode)
+    database_cluster: DatabaseCluster = field(default_factory=DatabaseCluster)
+    operation: "Operation | None" = None  # of the database, while it runs
+    away: bool = False  # rebooting
+    changed: Callable[[], None] = lambda: None  # told when ports have to be opened or closed
+    reboot: Callable[[float | None], None] = lambda _: None  # goes away for so many seconds
     files: dict[str, File] = field(default_factory=dict)
     next_hostname: str | None = None
     reboot_requested: bool = False
@@ -85,18 +88,19 @@ class Appliance:
     commands: dict[tuple[str, ...], Command] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Fill in services and commands of the release."""
-        from simulator import cluster, pki_commands, service_commands, system_commands
+        """Fill in services and commands of the release, and take a place in the cluster."""
+        from simulator import database_commands, pki_commands, service_commands, system_commands
 
         kinds = service_kinds(sip_media=self.release >= Release(3, 0))
         self.services = {name: Service.of(kind) for name, kind in kinds.items() if available((name,), self.release)}
         tables = (
             pki_commands.COMMANDS,
-            cluster.COMMANDS,
+            database_commands.COMMANDS,
             system_commands.COMMANDS,
             service_commands.commands(self.services),
         )
         self.commands = {c.words: c for table in tables for c in table if available(c.words, self.release)}
+        self.database_cluster.appliances[self.address] = self
 
     def say(self, key: str, /, **values: object) -> str:
         """Return the sentence *key* of the text table."""
@@ -122,7 +126,9 @@ class Appliance:
     # services
 
     def endpoint(self, name: str) -> Endpoint:
-        """Return the endpoint *name*, such as "webbridge3.c2w". Raises: KeyError."""
+        """Return the endpoint *name*, such as "webbridge3.c2w" or "database". Raises: KeyError."""
+        if name == "database":
+            return self.database.endpoint
         return self.services[name.split(".", maxsplit=1)[0]].endpoints[name]
 
     def endpoints(self) -> list[Endpoint]:

@@ -4,8 +4,9 @@
      "text": "pki list", "phase": "begin"}
     {"number": 7, ..., "phase": "end", "outcome": "ok"}
 
-`number` joins begin and end. Kinds: command, upload, download, rename, remove, login, login-refused, probe. Passwords
-and key material are never written: command lines come masked, file contents not at all.
+`number` joins begin and end. Kinds: command, upload, download, rename, remove, login, login-refused, probe, and
+database: an operation of the database cluster, with the text "initialize" or "join ADDRESS" and the outcome ok, failure
+or lost. Passwords and key material are never written: command lines come masked, file contents not at all.
 """
 
 import json

@@ -4,6 +4,8 @@
     {"do": "remove", "id": "fault-1"} | {"do": "clear"}             -> {"ok": true}
     {"do": "faults"}                                                -> {"ok": true, "faults": [...]}
     {"do": "state", "node": "cmscore1"}                             -> {"ok": true, "state": {...}}
+    {"do": "database", "node": "cmscore1"}                          -> {"ok": true, "database": {...}}
+    {"do": "idle", "cluster": "seoul"}                              -> {"ok": true, "idle": false}
     {"do": "reboot", "node": "cmscore1", "seconds": 3}              -> {"ok": true}
 
 DIR/control.json says where the socket is: {"socket": "/path"}. From a shell: `python -m simulator control DIR JSON`.
@@ -79,6 +81,10 @@ class ControlSocket:
                 return {"faults": [fault.to_json() for fault in fleet.faults]}
             case "state":
                 return {"state": fleet.state(request["node"])}
+            case "database":
+                return {"database": fleet.state(request["node"])["database"]}
+            case "idle":
+                return {"idle": not any(node.appliance.operation for node in fleet.of_cluster(request["cluster"]))}
             case "reboot":
                 fleet.nodes[request["node"]].reboot(float(request.get("seconds", fleet.settings.reboot_s)))
             case other:

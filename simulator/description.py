@@ -7,6 +7,7 @@ from cryptography import x509
 
 from simulator import pki
 from simulator.appliance import Appliance
+from simulator.database_status import word
 from simulator.layout import DOMAIN, JOIN_NAME, pairs_of
 from simulator.server import SSH_PORT
 from simulator.services import Running, Service
@@ -14,8 +15,13 @@ from simulator.services import Running, Service
 _NOT_IN_INVENTORY = frozenset({"trunk", "h323_gateway"})  # the inventory does not know these services
 
 
-def inventory(*, release: str, services: Sequence[str], clusters: Mapping[str, Sequence[Appliance]]) -> dict[str, Any]:
-    """Return the content of fleet.yaml; paths in it are relative to that file."""
+def inventory(
+    *, release: str, services: Sequence[str], clusters: Mapping[str, Sequence[Appliance]], with_database: bool = False
+) -> dict[str, Any]:
+    """Return the content of fleet.yaml; paths in it are relative to that file.
+
+    *with_database*: say how the certificates of the database are to be, instead of leaving it to the defaults.
+    """
     return {
         "fleet": "demo",
         "release": release,
@@ -37,7 +43,10 @@ def inventory(*, release: str, services: Sequence[str], clusters: Mapping[str, S
                 "chain": ["ca/issuing.crt", "ca/ca.crt"],
             }
         },
-        "clusters": [_cluster(name, nodes, services) for name, nodes in clusters.items()],
+        "clusters": [
+            _cluster(name, nodes, services) | (_database(name) if with_database else {})
+            for name, nodes in clusters.items()
+        ],
     }
 
 
@@ -59,6 +68,19 @@ def _cluster(name: str, appliances: Sequence[Appliance], services: Sequence[str]
     }
 
 
+def _database(cluster: str) -> dict[str, Any]:
+    server = f"db.{cluster}.{DOMAIN}"
+    return {
+        "database_cluster": {
+            "ca": {"subject": {"CN": f"{cluster} database CA", "O": "Example"}},
+            "server": {
+                "subject": {"CN": server, "O": "Example"},
+                "subject_alt_names": {"dns": [server, f"{{node}}.{DOMAIN}"]},
+            },
+        }
+    }
+
+
 def state(appliance: Appliance) -> dict[str, Any]:
     """Return the state of an appliance as JSON: host name, release, files, services with settings and what they serve.
 
@@ -66,13 +88,17 @@ def state(appliance: Appliance) -> dict[str, Any]:
       {"enabled": True, "up": True, "trusts": {}, "endpoints": {"webadmin":
         {"key": "callbridge.key", "certificate": "callbridge.crt", "bundle": "callbridge-bundle.crt", "port": 8443,
          "serves": {"key_file": ..., "certificate_file": ..., "fingerprint": <SHA-256 of the leaf>,
-                    "not_after": <ISO 8601>, "chain": 2}}}}}}
+                    "not_after": <ISO 8601>, "chain": 2}}}}},
+     "database": {"role": "replica", "status": "Enabled", "primary": "127.1.2.1", "interface": "a", "files": [...],
+                  "data": <fingerprint of the data>, "last_command": "join 127.1.2.1", "progress": "Success",
+                  "error": None, "syncing": False, "joined_from": "127.1.2.1", "callbridge_restarts": 1}}
     """
     return {
         "hostname": appliance.hostname,
         "release": str(appliance.release),
         "files": list(appliance.files),
         "services": {name: _service_state(service) for name, service in appliance.services.items()},
+        "database": appliance.database.to_json(word(appliance)),
     }
 
 
@@ -91,7 +117,7 @@ def broken_links(appliances: Iterable[Appliance]) -> list[str]:
 
 
 def _node(appliance: Appliance, services: Sequence[str]) -> dict[str, Any]:
-    role = next(m.role for m in appliance.members if m.address == appliance.address)
+    role = appliance.database_role
     database = {"database": role} | ({} if role == "none" else {"database_interface": "a"})
     names = [name for pair in pairs_of(services).values() for name in pair.endpoints]
     ports = {name: appliance.endpoint(name).port for name in names}

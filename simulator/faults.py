@@ -5,7 +5,8 @@ A fault is one JSON object, the same on the command line, on the control socket 
     {"kind": "cut-after", "node": "cmscore1", "match": "pki csr *", "times": 1, "skip": 0, "seconds": 5, "text": "..."}
 
 `node` and `match` are shell patterns. `match` is held against the command line, or against `upload NAME`,
-`download NAME`, `rename OLD NEW`, `remove NAME`, `login USER`, or a service name; see `FaultKind`.
+`download NAME`, `rename OLD NEW`, `remove NAME`, `login USER`, a service name, or an operation of the database such as
+`join ADDRESS`; see `FaultKind`.
 """
 
 import fnmatch
@@ -38,6 +39,11 @@ class FaultKind(StrEnum):
     STALE_LISTENER = "stale-listener"  # endpoint name; goes on serving the old certificate after enable or restart
     UNREACHABLE = "unreachable"  # endpoint name or "ssh"; nothing listens
     CLOCK_SKEW = "clock-skew"  # (no match) the appliance's clock is `seconds` off
+    DATABASE_FAILS = "database-fails"  # an operation; ends (Failed) with `text` as ERROR, nothing has changed
+    DATABASE_REBOOT = "database-reboot"  # an operation; a reboot of `seconds` in its middle, `text` lost or continues
+    DATABASE_STUCK = "database-stuck"  # an operation; in progress for `seconds` (simulated) more, for ever without
+    DATABASE_SPLIT = "database-split"  # (no match) names the node at address `text` as the primary
+    DATABASE_SYNC_LOST = "database-sync-lost"  # (no match) a joined replica is out of sync
 
 
 # These last as long as they are there; the others are used up by matching.
@@ -51,6 +57,8 @@ LASTING = frozenset(
         FaultKind.RENAME_REFUSED,
         FaultKind.WRONG_PASSWORD,
         FaultKind.LOCKOUT,
+        FaultKind.DATABASE_SPLIT,
+        FaultKind.DATABASE_SYNC_LOST,
     }
 )
 ON_COMMAND = frozenset(

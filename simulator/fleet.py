@@ -78,6 +78,15 @@ class FleetHandle:
         """Return `Fleet.state` of *node*."""
         return self._call(lambda: self.fleet.state(node))
 
+    def database(self, node: str) -> dict[str, Any]:
+        """Return the part of `Fleet.state` that tells of the database."""
+        found: dict[str, Any] = self.state(node)["database"]
+        return found
+
+    def wait_idle(self, cluster: str) -> None:
+        """Wait until no database operation runs in *cluster*. Raises: TimeoutError: one still does after a minute."""
+        self._do(self.fleet.wait_idle(cluster))
+
     def files(self, node: str) -> dict[str, bytes]:
         """Return the files of *node*."""
         return self._call(lambda: {n: f.data for n, f in self.fleet.nodes[node].appliance.files.items()})

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from simulator import pki
 from simulator.appliance import Appliance
-from simulator.cluster import CERTIFICATE_FILES
 from simulator.console import Script
+from simulator.database_layout import DatabaseShape
 from simulator.pki import Authority, KeySource, Wish
 from simulator.service_commands import start
 
@@ -110,6 +110,7 @@ class Furnisher:
     services: tuple[str, ...]
     days_left: float
     pin_leaves: bool
+    database: DatabaseShape
     now: datetime
 
     async def furnish(self, appliances: Sequence[Appliance]) -> None:
@@ -117,7 +118,7 @@ class Furnisher:
         for appliance in appliances:
             for pair in pairs_of(self.services).values():
                 await self._pair(appliance, pair)
-        await self._database(appliances)
+        await self.database.furnish(appliances, self.keys, DOMAIN, self.now)
         for appliance in appliances:
             for pair in pairs_of(self.services).values():
                 for endpoint in pair.endpoints:
@@ -147,27 +148,6 @@ class Furnisher:
             public_key=key.public_key(), wish=content, not_before=ends - timedelta(days=365), not_after=ends
         )
         return certificate, key
-
-    async def _database(self, appliances: Sequence[Appliance]) -> None:
-        """Give all nodes of a database cluster the same five files, signed by an authority of their own."""
-        if not any(member.primary for member in appliances[0].members):
-            return
-        authority_key = await self.keys.take()
-        span = {"not_before": self.now - timedelta(days=100), "not_after": self.now + timedelta(days=1700)}
-        authority = pki.make_root(key=authority_key, wish=wish("dbca"), **span)
-        server, server_key = await self._issue(authority, wish(f"{appliances[0].name}.{DOMAIN}"))
-        client, client_key = await self._issue(authority, wish("postgres"))
-        contents = (
-            pki.key_to_pem(server_key),
-            pki.to_pem(server),
-            pki.key_to_pem(client_key),
-            pki.to_pem(client),
-            pki.to_pem(authority.certificate),
-        )
-        for appliance in appliances:
-            own = next(member for member in appliance.members if member.address == appliance.address)
-            for file, data in tuple(zip(CERTIFICATE_FILES, contents, strict=True))[0 if own.role == "joined" else 2 :]:
-                appliance.write(file, data)
 
     def _settings(self, appliance: Appliance, pair: str, name: str) -> None:
         endpoint = appliance.endpoint(name)

@@ -1,7 +1,8 @@
 """The TLS ports of an appliance: they serve what is running, not what is configured.
 
 A port is opened when its endpoint runs and closed when it does not. The TLS context is made when a client comes, so a
-thousand ports cost little more than their sockets. On the XMPP port TLS begins after STARTTLS (RFC 6120 section 5).
+thousand ports cost little more than their sockets. On the XMPP port TLS begins after STARTTLS (RFC 6120 section 5), on
+that of the database after an SSLRequest (PostgreSQL documentation, message formats).
 """
 
 import asyncio
@@ -24,6 +25,7 @@ _STREAM = (
     b"id='1' from='%s' version='1.0'><stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>"
     b"<required/></starttls></stream:features>"
 )
+_SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 _PROCEED = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 
 
@@ -63,9 +65,12 @@ class _Plain(asyncio.Protocol):
                 self._begin_tls(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer the opening of an XMPP stream with the offer of STARTTLS, and STARTTLS with TLS."""
+        """Answer the opening of an XMPP stream with the offer of STARTTLS, and STARTTLS or SSLRequest with TLS."""
         self._received += data
         if self._transport is None or len(self._received) > 4096:
+            return
+        if self._endpoint.kind.wire is Wire.POSTGRES:
+            self._answer_postgres(self._transport)
             return
         if b"<starttls" in self._received:
             self._received = b""
@@ -74,6 +79,15 @@ class _Plain(asyncio.Protocol):
         elif opening := re.search(rb"<stream:stream[^>]*>", self._received):
             self._received = self._received[opening.end() :]
             self._transport.write(_STREAM % self._listeners.appliance.hostname.encode())
+
+    def _answer_postgres(self, transport: asyncio.Transport) -> None:
+        """Begin TLS after an SSLRequest; whoever wants to talk without TLS is left (`sslmode=verify-ca`, S1)."""
+        if self._received == _SSL_REQUEST:
+            self._received = b""
+            transport.write(b"S")
+            self._begin_tls(transport)
+        elif len(self._received) >= len(_SSL_REQUEST):
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the connection."""
@@ -140,7 +154,7 @@ class Listeners:
         faults, node = self.appliance.faults, self.appliance.name
         return {
             endpoint.kind.name: endpoint.running_port
-            for endpoint in self.appliance.endpoints()
+            for endpoint in (*self.appliance.endpoints(), self.appliance.database.endpoint)
             if endpoint.running is not None
             and endpoint.running_port is not None
             and endpoint.kind.wire is not Wire.NONE

@@ -21,10 +21,12 @@ from typing import Any, Self
 import asyncssh
 import yaml
 
-from simulator import description, pki
-from simulator.appliance import Appliance, Member
+from simulator import database_operations, description, pki
+from simulator.appliance import Appliance
 from simulator.commandlog import CommandLog
 from simulator.control import ControlSocket
+from simulator.database import USUAL_SECONDS, DatabaseCluster
+from simulator.database_layout import DatabaseShape
 from simulator.faults import Fault, Faults
 from simulator.layout import DOMAIN, Authorities, Furnisher
 from simulator.pki import FreshKeys, KeyPool, KeySource
@@ -40,10 +42,22 @@ _OPEN_FILES_PER_NODE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSettings:
-    """What a fleet is to be. *key_pool* is a number of keys, a file of keys, or None for fresh keys."""
+    """What a fleet is to be. *key_pool* is a number of keys, a file of keys, or None for fresh keys.
+
+    *joined* and *connected*, given together or alone, say how many nodes a cluster has; *nodes* counts for nothing
+    then. *primary* is the index of the joined node that is the primary of the database.
+    """
 
     clusters: int = 1
     nodes: int = 3  # per cluster
+    joined: int | None = None
+    connected: int | None = None
+    primary: int = 0
+    database_ready: bool = True  # False: the cluster of the database is still to be built
+    database_own_pairs: bool = False
+    database_days_left: float | None = None  # None: days_left
+    database_s: Mapping[str, float] = field(default_factory=dict)  # operation -> simulated seconds
+    speed: float = 40.0  # simulated seconds of a database operation per real second
     release: str = "3.9"
     services: tuple[str, ...] = ()  # () means the usual ones of the release
     out: Path | None = None
@@ -64,6 +78,39 @@ class FleetSettings:
         if self.services:
             return self.services
         return SERVICES_3 if Release.parse(self.release) >= Release(3, 0) else SERVICES_2
+
+    @property
+    def database(self) -> DatabaseShape:
+        """The database of every cluster. Raises: ValueError: such a cluster cannot be."""
+        joined, connected = DatabaseShape.usual(self.nodes)
+        if self.joined is not None or self.connected is not None:
+            joined, connected = 1 if self.joined is None else self.joined, self.connected or 0
+        if joined < 0 or connected < 0 or (connected and not joined) or not 0 <= self.primary < max(joined, 1):
+            raise ValueError(
+                f"no cluster has {joined} joined and {connected} connected nodes and number {self.primary} as primary"
+            )
+        return DatabaseShape(
+            joined=joined,
+            connected=connected,
+            primary=self.primary,
+            ready=self.database_ready,
+            own_pairs=self.database_own_pairs,
+            days_left=self.days_left if self.database_days_left is None else self.database_days_left,
+        )
+
+    @property
+    def nodes_per_cluster(self) -> int:
+        """How many nodes each cluster has."""
+        shape = self.database
+        return shape.joined + shape.connected or self.nodes
+
+    @property
+    def operations_s(self) -> Mapping[str, float]:
+        """Simulated seconds by operation. Raises: ValueError: there is no such operation."""
+        unknown = set(self.database_s) - set(USUAL_SECONDS)
+        if unknown:
+            raise ValueError(f"no database operation {', '.join(sorted(unknown))}")
+        return {**USUAL_SECONDS, **self.database_s}
 
 
 def cluster_name(number: int) -> str:
@@ -86,6 +133,8 @@ class Fleet:
         if unknown:
             raise ValueError(f"release {release} has no {', '.join(unknown)}")
         self.settings = settings
+        self.database = settings.database
+        self.operations_s = settings.operations_s
         self.faults = Faults(settings.faults)
         self.nodes: dict[str, Node] = {}
         self.log: CommandLog
@@ -99,7 +148,7 @@ class Fleet:
             settings.out.mkdir(parents=True, exist_ok=True)
             (settings.out / "ready").unlink(missing_ok=True)
         self.log = CommandLog(None if settings.out is None else settings.out / "commands.jsonl")
-        _allow_open_files(settings.clusters * settings.nodes * _OPEN_FILES_PER_NODE + 256)
+        _allow_open_files(settings.clusters * settings.nodes_per_cluster * _OPEN_FILES_PER_NODE + 256)
         keys = _key_source(settings.key_pool)
         self.authorities = await Authorities.make(keys, datetime.now(UTC))
         try:
@@ -131,13 +180,8 @@ class Fleet:
 
     async def _cluster(self, number: int, keys: KeySource) -> None:
         settings = self.settings
-        addresses = await self._free_addresses(settings.nodes)
-        members = tuple(
-            Member(
-                address=address, role=database_role(index, settings.nodes), primary=index == 0 and settings.nodes > 1
-            )
-            for index, address in enumerate(addresses)
-        )
+        addresses = await self._free_addresses(settings.nodes_per_cluster)
+        database = DatabaseCluster(seconds=self.operations_s, speed=settings.speed, log=self.log)
         appliances = []
         for index, address in enumerate(addresses):
             name = node_name(number, index)
@@ -152,7 +196,7 @@ class Fleet:
                     keys=keys,
                     latency=settings.latency,
                     texts=settings.texts,
-                    members=members,
+                    database_cluster=database,
                 )
             )
         furnisher = Furnisher(
@@ -161,6 +205,7 @@ class Fleet:
             services=settings.enabled_services,
             days_left=settings.days_left,
             pin_leaves=settings.pin_leaves,
+            database=self.database,
             now=datetime.now(UTC),
         )
         await furnisher.furnish(appliances)
@@ -207,6 +252,18 @@ class Fleet:
         """Return `description.state` of a node."""
         return description.state(self.nodes[name].appliance)
 
+    def of_cluster(self, cluster: str) -> list[Node]:
+        """Return the nodes of *cluster*. Raises: KeyError: there is no such cluster."""
+        found = [node for node in self.nodes.values() if node.appliance.cluster == cluster]
+        if not found:
+            raise KeyError(cluster)
+        return found
+
+    async def wait_idle(self, cluster: str) -> None:
+        """Wait until no database operation runs in *cluster*."""
+        for node in self.of_cluster(cluster):
+            await database_operations.idle(node.appliance)
+
     def broken_links(self) -> list[str]:
         """Return `description.broken_links` of the fleet."""
         return description.broken_links([node.appliance for node in self.nodes.values()])
@@ -239,14 +296,12 @@ class Fleet:
         for node in self.nodes.values():
             clusters.setdefault(node.appliance.cluster, []).append(node.appliance)
         settings = self.settings
-        return description.inventory(release=settings.release, services=settings.enabled_services, clusters=clusters)
-
-
-def database_role(index: int, nodes: int) -> str:
-    """Return the role of node *index* of a cluster of *nodes*: the first three are joined, the rest connected."""
-    if nodes == 1:
-        return "none"
-    return "joined" if index < 3 else "connected"
+        return description.inventory(
+            release=settings.release,
+            services=settings.enabled_services,
+            clusters=clusters,
+            with_database=settings.joined is not None,
+        )
 
 
 def _key_source(pool: int | Path | None) -> KeySource:

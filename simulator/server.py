@@ -10,6 +10,7 @@ from functools import partial
 
 import asyncssh
 
+from simulator import database_operations
 from simulator.appliance import Appliance, CommandFailed
 from simulator.commandlog import CommandLog
 from simulator.console import Script
@@ -80,14 +81,15 @@ class Node:
     _port: Port | None = None
     _offered_key: asyncssh.SSHKey | None = field(default=None, repr=False)
     _other_key: asyncssh.SSHKey | None = field(default=None, repr=False)
-    _away: bool = False
     _refusals: int = 0
     _locked_until: float = 0.0
     _rebooting: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Make the listeners."""
+        """Make the listeners, and give the appliance its ways to the network."""
         self.listeners = Listeners(appliance=self.appliance, probed=self._probed)
+        self.appliance.changed = self.reconcile
+        self.appliance.reboot = self.reboot
 
     @property
     def public_host_key(self) -> str:
@@ -119,14 +121,14 @@ class Node:
         faults, name = self.appliance.faults, self.appliance.name
         unreachable = faults.first(FaultKind.UNREACHABLE, name, "ssh") is not None
         wanted = self._wanted_key()
-        if self._port is not None and (self._away or unreachable or self._offered_key is not wanted):
+        if self._port is not None and (self.appliance.away or unreachable or self._offered_key is not wanted):
             self._port.close()
             self._port = None
-            if self._away or unreachable:
+            if self.appliance.away or unreachable:
                 self._cut_all()
-        if self._port is None and not (self._away or unreachable):
+        if self._port is None and not (self.appliance.away or unreachable):
             self._listen_ssh()
-        self.listeners.reconcile(away=self._away)
+        self.listeners.reconcile(away=self.appliance.away)
 
     def _wanted_key(self) -> asyncssh.SSHKey:
         changed = self.appliance.faults.first(FaultKind.HOST_KEY_CHANGE, self.appliance.name, "")
@@ -177,9 +179,10 @@ class Node:
         task.add_done_callback(self._rebooting.discard)
 
     async def _reboot(self, seconds: float) -> None:
-        self._away = True
+        self.appliance.away = True
         self._cut_all()
         self.reconcile()
+        await database_operations.end(self.appliance)
         await asyncio.sleep(seconds)
         self.appliance.hostname = self.appliance.next_hostname or self.appliance.hostname
         for service in self.appliance.services.values():
@@ -189,8 +192,9 @@ class Node:
                     start(self.appliance, service, Script())
                 except CommandFailed:
                     continue  # it stays down, as after a refused `enable`
-        self._away = False
+        self.appliance.away = False
         self.reconcile()
+        database_operations.booted(self.appliance)
 
     def _cut_all(self) -> None:
         for connection in tuple(self.connections):
@@ -201,6 +205,7 @@ class Node:
         for task in tuple(self._rebooting):
             task.cancel()
         await asyncio.gather(*self._rebooting, return_exceptions=True)
+        await database_operations.end(self.appliance, for_good=True)
         if self._port is not None:
             await self._port.finish()
             self._port = None

@@ -167,6 +167,8 @@ def start(appliance: Appliance, service: Service, console: Console) -> bool:
         else:
             endpoint.running = endpoint.served_before = fresh
             endpoint.running_port = endpoint.port
+    if service.kind.name == "callbridge":
+        appliance.database.written()
     console.write(appliance.say(f"enabled.{service.kind.name}"))
     return True
 

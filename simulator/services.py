@@ -16,6 +16,7 @@ class Wire(Enum):
 
     TLS = "tls"
     XMPP = "starttls-xmpp"
+    POSTGRES = "starttls-postgres"
     NONE = "none"  # a client only: nothing listens
 
 

@@ -75,15 +75,21 @@ def _settings(appliance: Appliance) -> bytes:
 
 
 def _archive(appliance: Appliance, settings: bytes) -> bytes:
-    """Return a backup: settings, certificates and private keys, as a compressed tar archive."""
+    """Return a backup: settings, database, certificates and private keys, as a compressed tar archive."""
     buffer = io.BytesIO()
     files = {name: file.data for name, file in appliance.files.items() if not name.endswith((".bak", ".json"))}
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, data in {"settings.json": settings, **files}.items():
+        for name, data in {"settings.json": settings, "database.json": _database(appliance), **files}.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def _database(appliance: Appliance) -> bytes:
+    """Return what stands for the data here: their fingerprint, that of the cluster's on a joined node."""
+    own = appliance.database
+    return json.dumps({"data": own.data, "role": own.role.value}, indent=2).encode() + b"\n"
 
 
 async def _reboot(appliance: Appliance, console: Console, _: Sequence[str]) -> None:

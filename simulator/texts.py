@@ -161,8 +161,62 @@ TEXTS: Mapping[str, Text] = MappingProxyType(
             "S1",
         ),
         "question": _guessed("WARNING!!!\nThis operation will interrupt calls. Continue? (Y/n)"),
-        # database cluster, see cluster.py for the layout of the status
-        "database.refused": _guessed("FAILURE: database cluster {verb} is not supported on this appliance\n"),
+        # database cluster: the questions are recalled (MMP reference 1.3), their order is not sure
+        "database.initialize.question": _recalled(
+            "WARNING!!!\nAre you sure you wish to initialize this node as a new database cluster? (Y/n)"
+        ),
+        "database.initialize.started": _recalled(
+            "The contents of this node's database will become the master version of the database in the new cluster.\n"
+            "Initialization started...\n"
+        ),
+        "database.join.question": _recalled(
+            "WARNING!!!\nAre you sure you wish to attach this node to an existing database cluster? (Y/n)"
+        ),
+        "database.join.started": _recalled(
+            "The contents of this node's database will be destroyed!\nAttachment started...\n"
+        ),
+        "database.connect.question": _recalled(
+            "WARNING!!!\nAre you sure you wish to connect this node to an existing database cluster? (Y/n)"
+        ),
+        "database.connect.started": _recalled(
+            "The contents of this node's database will not be used while connected.\nConnecting started...\n"
+        ),
+        "database.remove.question": _recalled(
+            "WARNING!!!\nAre you sure you wish to detach this node from a database cluster? (Y/n)"
+        ),
+        "database.remove.started": _guessed("Detachment started...\n"),
+        "database.upgrade_schema.started": _guessed("Schema upgrade started...\n"),
+        "database.unconfirmed": _guessed(""),
+        "database.busy": _guessed("FAILURE: a database cluster operation is in progress\n"),
+        "database.clustered": _guessed("FAILURE: not allowed while this node is in a database cluster\n"),
+        "database.not-clustered": _guessed("FAILURE: this node is not in a database cluster\n"),
+        "database.no-localnode": _guessed("FAILURE: no local interface configured\n"),
+        "database.no-interface": _guessed("FAILURE: no interface {interface}\n"),
+        "database.no-certs": _guessed("FAILURE: no certificates configured\n"),
+        # database cluster: the ERROR row
+        "database.schema": _verbatim("Couldn't upgrade the schema", "S1"),
+        "database.lost": _guessed("The operation was interrupted"),
+        "database.failed": _guessed("The operation failed"),
+        "database.unreadable": _guessed("{file} could not be read"),
+        "database.expired": _guessed("Certificate {file} has expired"),
+        "database.no-match": _guessed("Key and certificate {file} do not match"),
+        "database.no-verify": _guessed("Certificate {file} could not be verified against the CA certificate"),
+        "database.client-name": _guessed("Client certificate {file}: the CN must be postgres"),
+        "database.other-authority": _guessed("The CA certificate differs from that of {address}"),
+        "database.no-primary": _guessed("Couldn't connect to a primary at {address}"),
+        "database.full": _guessed("The cluster has {most} nodes already"),
+        "database.nodes-expired": _guessed("A certificate of the database cluster has expired"),
+        # database cluster: values of the other rows; their layout is in database_status.py
+        "database.primary": _verbatim("Primary", "S1"),
+        "database.replica": _verbatim("Replica", "S1"),
+        "database.master": _recalled("Master"),
+        "database.slave": _recalled("Slave"),
+        "database.connected": _verbatim("Connected {role}", "S1"),
+        "database.in-sync": _verbatim("Connected {role} ( In Sync )", "S1"),
+        "database.syncing": _guessed("Connected {role} ( Sync in progress )"),
+        "database.out-of-sync": _guessed("Connected {role} ( Out of Sync )"),
+        "database.connection-failure": _guessed("{role} ( Connection Failure )"),
+        "database.expired-file": _guessed("{file} ( Expired )"),
     }
 )
 

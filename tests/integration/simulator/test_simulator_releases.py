@@ -52,11 +52,6 @@ def test_database_roles_in_the_words_of_the_release(start_fleet: Callable[..., F
     ]
 
 
-def test_other_database_commands_are_refused(fleet: FleetHandle) -> None:
-    """Commands that change the cluster answer FAILURE for now."""
-    assert fleet.execute("cmscore1", "database cluster remove").startswith("FAILURE: ")
-
-
 def test_xmpp_and_loadbalancer_of_29_can_be_disabled(start_fleet: Callable[..., FleetHandle]) -> None:
     """Services with and without a tag close their port when disabled."""
     fleet = start_fleet(release="2.9", services=("callbridge", "xmpp", "loadbalancer"))

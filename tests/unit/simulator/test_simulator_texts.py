@@ -1,10 +1,5 @@
 """The literals: verbatim samples of the manual against the tables, and the standing of each."""
 
-from simulator import cluster
-from simulator.appliance import Appliance, Member
-from simulator.faults import Faults
-from simulator.pki import FreshKeys
-from simulator.releases import Release
 from simulator.services import Service, service_kinds
 from simulator.status import LAYOUTS, render, status_values
 from simulator.texts import TEXTS, Standing, say
@@ -18,26 +13,6 @@ Certificate file        : cmscore-fullchain.cer
 HTTP redirect           : Disabled
 STATUS                  : webadmin running
 """
-CLUSTER = """\
-Status                   : Enabled
-
-Nodes:
-    10.48.36.61          : Connected Primary
-    10.48.36.118         : Connected Replica ( In Sync )
-    10.48.36.182 (me)    : Connected Replica ( In Sync )
-Node in use              : 10.48.36.61
-
-Interface                : a
-
-Certificates
-  Server Key             : dbserver.key
-  Server Certificate     : dbserver.crt
-  Client Key             : dbclient.key
-  Client Certificate     : dbclient.crt
-  CA Certificate         : dbca.crt
-
-Last command             : 'database cluster join 10.48.36.61' (Success)
-"""
 
 
 def test_webadmin_reads_as_in_the_manual() -> None:
@@ -49,25 +24,6 @@ def test_webadmin_reads_as_in_the_manual() -> None:
     shown = status_values(service, {}) | values
     assert endpoint.bundle is None
     assert render("webadmin", shown) == WEBADMIN
-
-
-def test_database_status_reads_as_in_the_manual() -> None:
-    """S1, in the layout of its verbatim sample."""
-    appliance = Appliance(
-        name="cms3",
-        cluster="seoul",
-        address="10.48.36.182",
-        release=Release(3, 9),
-        hostname="cms3",
-        faults=Faults(),
-        keys=FreshKeys(),
-        members=(
-            Member(address="10.48.36.61", role="joined", primary=True),
-            Member(address="10.48.36.118", role="joined"),
-            Member(address="10.48.36.182", role="joined"),
-        ),
-    )
-    assert cluster.status(appliance) == CLUSTER
 
 
 def test_request_reads_as_in_the_manual() -> None:
