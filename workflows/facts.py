@@ -199,9 +199,12 @@ class NodeFacts:
     def digest(self) -> str:
         """Return the SHA-256 (hex) of what a plan leans on: two surveys of an unchanged server have the same.
 
-        When it was read, the clock, and files that are neither certificates nor keys (logs grow) are left out.
+        When it was read, the clock, and files that are neither certificates nor keys (logs grow) are left out, and so is
+        what comes and goes in the database cluster: whether a node is reached and in sync at this moment.
         """
         said = self.to_json()
+        for member in (said["database_cluster"] or {}).get("members", ()):
+            member.update(connected=False, in_sync=False, text="")
         kept = [file for file in said["files"] if file["sha256"] or file["name"].endswith(".key")]
         return digest_of_json({**said, "at": "", "clock_skew_s": None, "files": kept})
 

@@ -1,6 +1,6 @@
 """Stage 100: read everything a plan needs from one server, change nothing.
 
-Release, services and their files, trust stores, database role, clock, and what each port serves. Certificates are
+Release, services and their files, trust stores, database cluster, clock, and what each port serves. Certificates are
 fetched and read here; keys never are. Ports are looked at from where the worker stands, or where `proof` says.
 """
 
@@ -17,6 +17,8 @@ from workers.session import NodeSession
 from workflows.errors import CertificateError, CommandRejected, NodeError, UnexpectedReply, Unreachable
 from workflows.facts import (
     CertificateFact,
+    DatabaseFact,
+    DatabaseMember,
     DatabaseState,
     FileFact,
     NodeFacts,
@@ -25,14 +27,17 @@ from workflows.facts import (
     ServiceFact,
     TrustFact,
 )
-from workflows.inventory import Node
+from workflows.inventory import DatabaseRole, Node
 from workflows.mmp.commands import DatabaseClusterStatus, Date, PkiList, ServiceStatus, Version
-from workflows.mmp.replies import DatabaseStatus, Role, Status
+from workflows.mmp.replies import DatabaseStatus, Status
 from workflows.mmp.services import Probe, Release, Service, ServiceSettings, services_of, trust_stores_of
 from workflows.x509.pile import read_pile
 from workflows.x509.renewal import view
 from workflows.x509.request import subject_of
 
+DATABASE_SERVICE = "database"  # its name in `proof` and in port facts; it is no service of a certificate
+DATABASE_PORT = 5432  # mmp-reference 3.2, S1
+_ROLES = {"primary": DatabaseState.PRIMARY, "replica": DatabaseState.REPLICA}
 _CERTIFICATE_ENDINGS = (".crt", ".cer", ".pem", ".der")
 
 
@@ -56,17 +61,24 @@ async def read_facts(session: NodeSession, node: Node, *, now: datetime) -> Node
         for store in trust_stores_of(release)
         if (status := statuses.get(store.process)) is not None and (file := store.current(status)) is not None
     )
+    skew = await _skew(session, now)
+    database = await read_database(session)
     return NodeFacts(
         node=node.name,
         at=now.isoformat(),
         release=".".join(str(part) for part in version),
         hostname=session.hostname,
-        clock_skew_s=await _skew(session, now),
-        **await _database(session),
+        clock_skew_s=skew,
+        database=database_state(database),
+        database_primary=database.primary if database else "",
+        database_cluster=database,
         services=services,
         trust=trust,
         files=await read_files(session),
-        ports=await read_ports(node, services_of(release), services),
+        ports=(
+            *await read_ports(node, services_of(release), services),
+            *await read_database_port(node, database),
+        ),
     )
 
 
@@ -149,22 +161,26 @@ async def read_ports(node: Node, entries: Iterable[Service], services: tuple[Ser
         fact = facts.get(entry.name)
         if fact is None or not fact.certificate or not fact.enabled or entry.probe is Probe.NONE:
             continue
-        proof = next((one for one in node.proof if one.service == entry.name), None)
-        address = proof.address if proof and proof.address else node.address
-        port = (proof.port if proof else 0) or fact.port
-        if (proof is not None and not proof.reachable) or not port:
-            found.append(
-                PortFact(
-                    service=entry.name,
-                    address=address,
-                    port=port or 0,
-                    state=PortState.NOT_PROBED,
-                    note="the inventory says it cannot be reached from here" if port else "its port is not known",
-                )
-            )
-            continue
-        found.append(await look(entry.name, address, port, entry.probe))
+        found.append(await _port(node, entry.name, node.address, fact.port or 0, entry.probe))
     return tuple(found)
+
+
+async def read_database_port(node: Node, database: DatabaseFact | None) -> tuple[PortFact, ...]:
+    """Return what the database of a joined node serves; () where none is to listen (mmp-reference 3.2: TCP 5432)."""
+    if database is None or database.disabled or not (node.database is DatabaseRole.JOINED or database.me):
+        return ()
+    address = node.database_address or (database.me.address if database.me else "") or node.address
+    return (await _port(node, DATABASE_SERVICE, address, DATABASE_PORT, Probe.STARTTLS_POSTGRES),)
+
+
+async def _port(node: Node, service: str, address: str, port: int, probe: Probe) -> PortFact:
+    proof = next((one for one in node.proof if one.service == service), None)
+    address = proof.address if proof and proof.address else address
+    port = (proof.port if proof else 0) or port
+    if (proof is None or proof.reachable) and port:
+        return await look(service, address, port, probe)
+    note = "the inventory says it cannot be reached from here" if port else "its port is not known"
+    return PortFact(service=service, address=address, port=port, state=PortState.NOT_PROBED, note=note)
 
 
 async def look(service: str, address: str, port: int, probe: Probe) -> PortFact:
@@ -191,21 +207,65 @@ async def _skew(session: NodeSession, now: datetime) -> float | None:
         return None  # the clock is advice for the reader of a survey; nothing is decided by it
 
 
-async def _database(session: NodeSession) -> dict[str, Any]:
+# ── the database cluster ─────────────────────────────────────────────────────────────────────────────────────────────
+async def read_database(session: NodeSession) -> DatabaseFact | None:
+    """Return what `database cluster status` says now, None when the server does not know the command."""
     try:
-        status = await session.ask(DatabaseClusterStatus())
+        return database_fact(await session.ask(DatabaseClusterStatus()))
     except (UnexpectedReply, CommandRejected):
-        return {"database": DatabaseState.UNKNOWN, "database_primary": ""}
-    return {"database": _database_state(status), "database_primary": status.primary or ""}
+        return None
 
 
-def _database_state(status: DatabaseStatus) -> DatabaseState:
-    if status.error:
-        return DatabaseState.ERROR
-    if status.disabled:
-        return DatabaseState.DISABLED
-    if status.me is None:
-        return DatabaseState.CONNECTED if status.nodes else DatabaseState.UNKNOWN
-    return {Role.PRIMARY: DatabaseState.PRIMARY, Role.REPLICA: DatabaseState.REPLICA}.get(
-        status.me.role, DatabaseState.UNKNOWN
+def database_fact(status: DatabaseStatus) -> DatabaseFact:
+    """Return the fact of a status: the same, with "" in place of None."""
+    return DatabaseFact(
+        state=status.state,
+        error=status.error or "",
+        members=tuple(
+            DatabaseMember(
+                address=node.address,
+                role=node.role.value,
+                me=node.me,
+                connected=node.connected,
+                in_sync=node.in_sync,
+                text=node.text,
+            )
+            for node in status.nodes
+        ),
+        node_in_use=status.node_in_use or "",
+        interface=status.interface or "",
+        server_key=status.server_key or "",
+        server_certificate=status.server_certificate or "",
+        client_key=status.client_key or "",
+        client_certificate=status.client_certificate or "",
+        ca_certificate=status.ca_certificate or "",
+        expired=status.expired,
+        last_command=status.last_command or "",
+        progress=status.progress.value,
     )
+
+
+def database_state(fact: DatabaseFact | None) -> DatabaseState:
+    """Return what the node says of its own place.
+
+    Its own row counts more than an ERROR row: a cluster whose certificates have expired still knows who its primary is.
+    """
+    if fact is None:
+        return DatabaseState.UNKNOWN
+    if fact.busy:
+        return DatabaseState.BUSY
+    if fact.me is not None and fact.me.role in _ROLES:
+        return _ROLES[fact.me.role]
+    if _connects(fact):
+        return DatabaseState.CONNECTED
+    if fact.error:
+        return DatabaseState.ERROR
+    return DatabaseState.DISABLED if fact.disabled else DatabaseState.UNKNOWN
+
+
+def _connects(fact: DatabaseFact) -> bool:
+    """Say whether the node only connects: no row is its own, and it has no server pair (mmp-reference 3.3)."""
+    if fact.disabled or fact.me is not None or fact.progress == "failed":
+        return False
+    connected = fact.last_command.startswith("database cluster connect ")
+    return connected or (bool(fact.members) and not fact.server_certificate)

@@ -103,7 +103,10 @@ def node_of(fleet: WrittenFleet, cluster: WrittenCluster, node: WrittenNode) -> 
         credential=_first("credential", levels),
         proof=tuple(
             Proof(
-                service=service, address=proof.address or node.address, port=proof.port or 0, reachable=proof.reachable
+                service=service,
+                address=proof.address or (service == "database" and node.database_address) or node.address,
+                port=proof.port or 0,
+                reachable=proof.reachable,
             )
             for service, proof in node.proof.items()
         ),
