@@ -17,16 +17,16 @@ import stamina
 import structlog
 
 from workers import control, rollback, steps
-from workers.context import StepContext, Work
+from workers.context import Redo, StepContext, Wait, Work
 from workflows.actions import READING_KINDS
 from workflows.canvas import ends_canvas, header_of
 from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError, Stopped
 from workflows.journal import claims, outbox
 from workflows.journal.claims import Claim, Drop
 from workflows.journal.events import Kind
-from workflows.journal.lanes import stop_lane
+from workflows.journal.lanes import reopen_parts, stop_lane
 from workflows.journal.store import Transaction
-from workflows.plan import Lane, Plan, Step, predecessors
+from workflows.plan import DATABASE, Lane, Plan, Step, predecessors
 
 log = structlog.get_logger()
 
@@ -40,6 +40,7 @@ class Outcome(Enum):
 
     DONE = "done"
     FAILED = "failed"
+    WAITING = "waiting"
     DROPPED = "dropped"
     LOST = "lost"
 
@@ -67,6 +68,9 @@ class Attempt:
         if self._step.node in out:
             return Outcome.DONE  # left out: its node failed within the fail limit, and the others go on
         left_out = frozenset(step.id for step in self._lane.steps() if step.node in out)
+        if self._plan.kind == DATABASE:
+            parked = functools.partial(claims.parked, run=self._run, lane=self._lane.name)
+            left_out |= control.left_for_later(self._lane, journal.read(parked))
         claimed = journal.write(functools.partial(self._claim, left_out=left_out))
         if isinstance(claimed, Drop):
             log.info("step_dropped", run=self._run, step=self._step.id, reason=claimed.reason.value)
@@ -130,6 +134,16 @@ class Attempt:
             data = await _with_retries(context)
         except (LeaseLost, asyncio.CancelledError):
             raise
+        except Wait as wait:
+            await context.write(
+                functools.partial(
+                    claims.finish, claim=context.claim, status="waiting", data=wait.data, wait_s=wait.wait_s
+                )
+            )
+            return Outcome.WAITING
+        except Redo as redo:
+            await context.write(functools.partial(self._redo, claim=context.claim, redo=redo))
+            return Outcome.WAITING
         except Stopped as error:
             await context.write(
                 functools.partial(claims.finish, claim=context.claim, status="retry", error=_error(error))
@@ -151,20 +165,27 @@ class Attempt:
     async def _failed(self, context: StepContext, error: CertbridgeError) -> Outcome:
         log.warning("step_failed", run=self._run, step=self._step.id, code=error.code, error=str(error))
         after: Mapping[str, Any] = {}
-        if self._step.stage in rollback.STAGES:
+        # A database is never put back by itself: going back is a plan of its own, which people approve.
+        if self._step.stage in rollback.STAGES and self._plan.kind != DATABASE:
             after = await rollback.put_back_node(context)
         data = {**error.data.get("result", {}), **after}
+        status: Literal["failed", "parked"] = "parked" if self._step.parks else "failed"
         await context.write(
-            functools.partial(self._finish, claim=context.claim, status="failed", data=data, error=_error(error))
+            functools.partial(self._finish, claim=context.claim, status=status, data=data, error=_error(error))
         )
         return Outcome.FAILED
+
+    def _redo(self, tx: Transaction, *, claim: Claim, redo: Redo) -> None:
+        """Let earlier parts be gone through anew, and then this step, in a canvas of its own."""
+        reopen_parts(tx, self._run, self._lane.name, redo.parts, redo.why)
+        claims.finish(tx, claim, status="retry", data={"why": redo.why}, advance=True)
 
     def _finish(
         self,
         tx: Transaction,
         *,
         claim: Claim,
-        status: Literal["done", "failed"],
+        status: Literal["done", "failed", "parked"],
         data: Mapping[str, Any],
         error: Mapping[str, str] | None,
     ) -> None:
@@ -175,7 +196,7 @@ class Attempt:
             status=status,
             data=data,
             error=error,
-            advance=status == "done" and ends_canvas(self._lane, self._step.id),
+            advance=status == "parked" or (status == "done" and ends_canvas(self._lane, self._step.id)),
         )
         header = header_of(self._lane, self._step.id)
         if header is not None:
@@ -192,7 +213,7 @@ class Attempt:
                 stop_lane(tx, self._run, self._lane.name, why, data={"step": self._step.id})
 
     async def _context(self, claim: Claim) -> StepContext:
-        sent, outcomes, began = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
+        sent, outcomes, began, looked_at = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
         return StepContext(
             work=self._work,
             run=self._run,
@@ -204,13 +225,19 @@ class Attempt:
             sent=sent,
             outcomes=outcomes,
             began=began,
+            looked_at=looked_at,
         )
 
 
 def resources(plan: Plan, run: str, step: Step) -> tuple[str, ...]:
-    """Return what a step leases: its node, or only itself when it reads or touches no server."""
+    """Return what a step leases: its node, or only itself when it reads or touches no server.
+
+    Behind the point of no return a step of a database leases its whole cluster: never two at once, whoever sends them.
+    """
     if plan.kind in READING_KINDS or not step.node:
         return (f"step:{run}:{step.id}",)
+    if plan.kind == DATABASE and step.stage >= rollback.APPLY:
+        return (f"cluster:{step.id.partition('/')[0]}", f"node:{step.node}")
     return (f"node:{step.node}",)
 
 
@@ -231,8 +258,10 @@ async def _with_retries(context: StepContext) -> dict[str, Any]:
     return await once()
 
 
-def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[int, str], bool]:
+def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[int, str], bool, frozenset[int]]:
     """Return ({line number: times sent}, {line number: outcome}, whether any was) since the node was last put back.
+
+    The last value holds the lines that were sent last before a person resumed the step.
 
     After a failed rollback nothing is known of the lines, so they are forgotten too, but not that the step had begun:
     the next attempt goes by the status alone.
@@ -240,20 +269,24 @@ def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[
     sent: dict[int, int] = {}
     outcomes: dict[int, str] = {}
     began = False
+    looked_at: set[int] = set()
     for event in work.journal.step_events(run, step.id, step.node):
         if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED} and event.node == step.node:
             sent, outcomes = {}, {}
             began = began and event.kind is Kind.ROLLBACK_FAILED
+        elif event.kind is Kind.LANE_RESUMED:
+            looked_at |= set(sent) if step.id in event.data.get("steps", ()) else set()
         elif event.step != step.id:
             continue
         elif event.kind is Kind.INTENT:
             number = int(event.data["line"])
             sent[number] = sent.get(number, 0) + 1
             outcomes.pop(number, None)
+            looked_at.discard(number)
             began = True
         elif event.kind is Kind.OUTCOME:
             outcomes[int(event.data["line"])] = str(event.data["state"])
-    return sent, outcomes, began
+    return sent, outcomes, began, frozenset(looked_at)
 
 
 def _error(error: CertbridgeError) -> dict[str, str]:

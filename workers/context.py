@@ -85,6 +85,27 @@ class Work:
         return known
 
 
+class Wait(Exception):
+    """The server is still at it: the step gives its thread back and looks again in *wait_s* seconds.
+
+    *data* is what the journal keeps for those who watch: {"operation", "since", "elapsed_s", "usual_s", "status"}.
+    """
+
+    def __init__(self, wait_s: float, data: Mapping[str, Any]) -> None:
+        super().__init__(f"{data.get('operation', 'the server')} is still under way")
+        self.wait_s = wait_s
+        self.data = data
+
+
+class Redo(Exception):
+    """Earlier *parts* of the lane (steps, barriers) are to be gone through anew before this step: *why*."""
+
+    def __init__(self, parts: tuple[str, ...], why: str) -> None:
+        super().__init__(why)
+        self.parts = parts
+        self.why = why
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WishView:
     """A wish of the plan as a step needs it."""
@@ -115,6 +136,8 @@ class StepContext:
     outcomes: dict[int, str]
     began: bool
     """Whether a line was sent already, now or by an earlier attempt: then `expects` is no longer asked."""
+    looked_at: frozenset[int] = frozenset()
+    """Lines that were sent last before a person resumed the lane, who thus knows of them."""
 
     # ── reading the plan and the journal ─────────────────────────────────────────────────────────────────────────────
     @property

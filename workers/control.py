@@ -31,7 +31,7 @@ from workflows.journal.claims import Drop
 from workflows.journal.events import Kind, NewEvent
 from workflows.journal.fold import LaneState, done_ids
 from workflows.journal.store import Transaction
-from workflows.plan import Lane, Plan, Step, predecessors, walk
+from workflows.plan import DATABASE, Barrier, Gate, Lane, Plan, Step, predecessors, walk
 
 log = structlog.get_logger()
 
@@ -99,14 +99,14 @@ def advance(work: Work, app: Celery, run: str, lane: str, *, why: str) -> None:
 
 
 def _send(work: Work, plan: Plan, run: str, lane: Lane, state: LaneState, why: str) -> None:
-    done = done_with_excused(lane, state)
+    done = done_with_excused(lane, state) | left_for_later(lane, _parked(work, run, lane.name))
     if compile_lane(run, lane, done, 0) is None:
         finish_when_complete(work, run, lane.name)
         return
     generation = work.journal.write(lambda tx: lanes.raise_generation(tx, run, lane.name, why))
     if generation is None:
         return  # somebody is on the lane; whoever finishes sends the next
-    queue = CLUSTER_QUEUE if plan.kind == "database" else FLEET_QUEUE
+    queue = CLUSTER_QUEUE if plan.kind == DATABASE else FLEET_QUEUE
     canvas = compile_lane(run, lane, done, generation, queue)
     if canvas is not None:
         with _SENDING:
@@ -139,7 +139,10 @@ def finish_when_complete(work: Work, run: str, lane: str) -> None:
     plan, _ = work.plan(run)
     state = work.journal.state(run).lanes[lane]
     part = plan.lane(lane)
-    if compile_lane(run, part, done_with_excused(part, state), 0) is None:
+    if (
+        compile_lane(run, part, done_with_excused(part, state) | left_for_later(part, _parked(work, run, lane)), 0)
+        is None
+    ):
         work.journal.write(lambda tx: lanes.finish_lane(tx, run, lane))
         settle(work, run)
 
@@ -169,7 +172,8 @@ def pass_barrier(tx: Transaction, *, plan: Plan, run: str, lane: str, barrier: s
     part = plan.lane(lane)
     header = header_of(part, barrier)
     steps = header[0] if header else [step for step in part.steps() if step.id in predecessors(part, barrier)]
-    before = {step.id: step.node for step in steps}
+    later = left_for_later(part, claims.parked(tx.connection, run, lane))
+    before = {step.id: step.node for step in steps if step.id not in later}
     out = nodes_out(part, claims.excused(tx.connection, run, lane))
     passed = claims.pass_barrier(
         tx,
@@ -180,6 +184,8 @@ def pass_barrier(tx: Transaction, *, plan: Plan, run: str, lane: str, barrier: s
         before=before,
         fail_limit=part.fail_limit - len(out),  # nodes that fell out at an earlier barrier count too
     )
+    if passed == "stopped" and plan.kind == DATABASE and header is not None:
+        _void_approval(tx, run, part, header)
     if passed == "passed":
         # Whoever fell out here takes no further part: its later steps are excused now, so that nobody waits for them.
         fallen = nodes_out(part, claims.excused(tx.connection, run, lane)) - out
@@ -189,6 +195,27 @@ def pass_barrier(tx: Transaction, *, plan: Plan, run: str, lane: str, barrier: s
         if ends_canvas(part, barrier):
             outbox.add(tx, outbox.ADVANCE, run, lane, {"step": barrier})
     return passed
+
+
+def _void_approval(tx: Transaction, run: str, lane: Lane, header: tuple[tuple[Step, ...], Barrier]) -> None:
+    """Take the approval back when the survey after the gate found something else than was approved.
+
+    Only the readings right behind a gate can do so: nothing was changed since.
+    """
+    parts = lane.tree.parts
+    members, barrier = header
+    place = parts.index(barrier)
+    gate = parts[place - 2] if place >= 2 else None
+    if not isinstance(gate, Gate) or any(step.lines for step in members):
+        return
+    why = lane_reason(tx, run, lane.name)
+    gates.void(tx, run=run, lane=lane.name, gate=gate.id, parts=[*(step.id for step in members), barrier.id], why=why)
+
+
+def lane_reason(tx: Transaction, run: str, lane: str) -> str:
+    """Return why the lane was stopped in this very commit."""
+    stopped = [one for one in tx.appended() if one.run == run and one.lane == lane and one.kind is Kind.LANE_STOPPED]
+    return str(stopped[-1].data["reason"]) if stopped else ""
 
 
 def leave_out(tx: Transaction, run: str, lane: Lane, failed: Step, generation: int) -> bool:
@@ -226,6 +253,20 @@ def nodes_out(lane: Lane, excused: Iterable[str]) -> frozenset[str]:
     """Return the nodes of *excused* steps: they failed within the limit, and the rest of their steps is left out."""
     steps = frozenset(excused)
     return frozenset(step.node for step in lane.steps() if step.id in steps and step.node) if steps else frozenset()
+
+
+def left_for_later(lane: Lane, parked: Iterable[str]) -> frozenset[str]:
+    """Return the steps of *parked* that their lane goes on without, each with the barrier right behind it."""
+    waiting = frozenset(parked)
+    found: set[str] = set()
+    for part, after in zip(lane.tree.parts, (*lane.tree.parts[1:], None), strict=True):
+        if isinstance(part, Step) and part.parks and part.id in waiting:
+            found |= {part.id, after.id} if isinstance(after, Barrier) else {part.id}
+    return frozenset(found)
+
+
+def _parked(work: Work, run: str, lane: str) -> frozenset[str]:
+    return work.journal.read(partial(claims.parked, run=run, lane=lane))
 
 
 def done_with_excused(lane: Lane, state: LaneState) -> frozenset[str]:

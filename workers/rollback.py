@@ -28,7 +28,8 @@ from workflows.plan import Step
 log = structlog.get_logger()
 
 TRUST = 600
-STAGES = frozenset({TRUST, 700, 800})
+APPLY = 700
+STAGES = frozenset({TRUST, APPLY, 800})
 TRIES = 3
 # Lines back are numbered per step (1000, 1100, …), so that the journal never takes those of one for those of another.
 UNDO_SPACE = 100

@@ -17,7 +17,7 @@ from workflows.inventory import IssuerKind, ResolvedFleet
 from workflows.journal import gates, lanes, outbox, runs
 from workflows.journal.fold import GateState
 from workflows.journal.store import Journal, Transaction
-from workflows.plan import Gate, Plan
+from workflows.plan import DATABASE, Gate, Plan
 
 READING_KINDS = frozenset({"survey", "trust"})
 
@@ -39,6 +39,8 @@ def start_run(
     if plan.empty:
         raise PlanError((), "There is nothing to do: everything is as wanted.")
     resources = () if plan.kind in READING_KINDS else tuple(f"node:{node}" for node in plan.nodes() if node)
+    if plan.kind == DATABASE:
+        resources += tuple(f"cluster:{lane.name}" for lane in plan.lanes)
 
     def write(tx: Transaction) -> None:
         runs.create_run(
@@ -82,7 +84,7 @@ def open_gates(journal: Journal, run: str, *, lane: str = "", name: str = "") ->
             gate=gate,
             state=state.lanes[one.name].gates[gate.id],
             requested_by=state.requested_by,
-            four_eyes=four_eyes,
+            four_eyes=four_eyes or gate.two_people,
         )
         for one in plan.lanes
         if not lane or one.name == lane

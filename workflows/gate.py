@@ -1,7 +1,8 @@
 """The pure rules of a gate: what a decision is bound to, and who may decide.
 
 A gate ends a lane's canvas (DESIGN.md section 7, stages 400 and 550). The decision is bound to a digest: *sign* to the
-plan and the CSRs, *go* to the plan and the certificates. One decision per gate wins; that is `journal.gates`.
+plan and the CSRs, *go* and *point of no return* to the plan and the certificates. One decision per gate wins; that is
+`journal.gates`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from workflows.errors import DigestChanged, FourEyes, GateError
 
 SIGN = "sign"
 GO = "go"
+POINT_OF_NO_RETURN = "point-of-no-return"
 
 
 def digest_of(gate: str, plan_digest: str, lane: str, papers: Mapping[str, str]) -> str:
     """Return the SHA-256 (hex) that a decision on *gate* is bound to.
 
-    *papers* maps wish ids to the SHA-256 of what lies before the approver: the CSR at *sign*, the certificate at *go*.
+    *papers* maps wish ids to the SHA-256 of what lies before the approver: the CSR at *sign*, else the certificate.
     """
     return digest_of_json({"gate": gate, "plan": plan_digest, "lane": lane, "papers": dict(papers)})
 

@@ -23,6 +23,9 @@ import cattrs.preconf.json
 
 from workflows.canonical import digest_of_json
 
+DATABASE = "database"
+"""The `kind` of a plan that takes a database cluster apart and puts it together again."""
+
 
 class LineKind(Enum):
     """What kind of change or transfer a line is. `fetch` reads; all others change the server."""
@@ -61,7 +64,9 @@ class Expect:
     """Something that must still be true on the node when the step begins.
 
     kind: "setting" (subject: service, value: {"key": …, "certificate": …, "bundle": …, "enabled": …}), "file" (subject:
-    name, value: SHA-256 hex or "" for a key), "absent" (subject: file name), "trust" (subject: store, value: file).
+    name, value: SHA-256 hex or "" for a key), "absent" (subject: file name), "trust" (subject: store, value: file),
+    "database" (subject: address of the primary, value: {"role": "primary" | "replica" | "connected" | "none", "files":
+    names}).
     """
 
     kind: str
@@ -84,7 +89,8 @@ class Step:
     """One stage on one node. `id` is a stable path: "seoul/cmscore1/request/callbridge".
 
     `action` is the task that carries it out ("request"), `stage` its number (300), `lines` what it changes in order,
-    `undo` the lines back in order, `allow_s` how long it may take. `source` is the node a pair is copied from.
+    `undo` the lines back in order, `allow_s` how long it may take. `source` is the node a pair is copied from. A step
+    that `parks` does not stop its lane when it fails: the others go on, and a resumed lane takes it up again.
     """
 
     id: str
@@ -99,6 +105,7 @@ class Step:
     interrupts: tuple[Interruption, ...] = ()
     allow_s: int = 600
     source: str = ""
+    parks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +119,15 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """People decide. `name` is "sign" or "go"; `needs` says in words what they decide on."""
+    """People decide. `name` is "sign", "go" or "point-of-no-return"; `needs` says in words what they decide on.
+
+    `two_people`: whoever asked for the run may not approve it, whatever the inventory says.
+    """
 
     id: str
     name: str
     needs: str
+    two_people: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +175,11 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A whole plan; `kind` is "renewal", "survey" or "trust".
+    """A whole plan; `kind` is "renewal", "database", "survey" or "trust".
 
-    `fleet` is the resolved inventory as JSON (no secrets), `wishes` the certificates by id, `notices` what people must
-    know or do elsewhere, `facts` the digest of each node's facts it was made from.
+    `purpose` of a database plan: "renew", "build", "dissolve" or "rollback". `fleet` is the resolved inventory as JSON
+    (no secrets), `wishes` the certificates by id, `notices` what people must know or do elsewhere, `facts` the digest
+    of each node's facts it was made from.
     """
 
     kind: str
@@ -176,6 +188,7 @@ class Plan:
     wishes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    purpose: str = ""
 
     @property
     def empty(self) -> bool:

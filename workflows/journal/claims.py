@@ -212,6 +212,12 @@ def excused(connection: sa.Connection, run: str, lane: str) -> tuple[str, ...]:
     return tuple(connection.execute(query).scalars())
 
 
+def parked(connection: sa.Connection, run: str, lane: str) -> frozenset[str]:
+    """Return the steps of *lane* that are parked now; a resumed lane has none."""
+    query = sa.select(_CLAIM.c.step).where(_CLAIM.c.run == run, _CLAIM.c.lane == lane, _CLAIM.c.state == "parked")
+    return frozenset(connection.execute(query).scalars())
+
+
 def pass_barrier(
     tx: Transaction,
     *,

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     STEP_FAILED = "step_failed"
     STEP_WAITING = "step_waiting"
     STEP_PARKED = "step_parked"
+    STEPS_REOPENED = "steps_reopened"
     BARRIER_PASSED = "barrier_passed"
     LANE_STOPPED = "lane_stopped"
     LANE_RESUMED = "lane_resumed"

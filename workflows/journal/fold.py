@@ -108,11 +108,8 @@ def fold(events: Iterable[Event], onto: RunState | None = None) -> RunState:
             if event.kind in _STEPS:
                 before = steps.get(event.step) or StepState(id=event.step)
                 steps[event.step] = _STEPS[event.kind](before, event)
-            if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED}:
-                for step in event.data.get("steps", ()):
-                    undone = replace(steps.get(step) or StepState(id=step), status="undone")
-                    # Lines of a failed rollback stay to be seen: the node may stand anywhere between.
-                    steps[step] = replace(undone, lines=()) if event.kind is Kind.PUT_BACK else undone
+            if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED, Kind.STEPS_REOPENED}:
+                _undo(steps, event)
             if event.kind in _GATES:
                 at_gate = gates.get(event.step) or GateState(id=event.step)
                 gates[event.step] = _GATES[event.kind](at_gate, event)
@@ -120,6 +117,15 @@ def fold(events: Iterable[Event], onto: RunState | None = None) -> RunState:
     for name, (steps, gates) in opened.items():
         lanes[name] = replace(lanes[name], steps=steps, gates=gates)
     return replace(state, lanes=lanes)
+
+
+def _undo(steps: dict[str, StepState], event: Event) -> None:
+    for step in event.data.get("steps", ()):
+        if event.kind is Kind.STEPS_REOPENED and step not in steps:
+            continue  # a barrier or a gate, or nobody was on it yet
+        undone = replace(steps.get(step) or StepState(id=step), status="undone")
+        # Lines of a failed rollback stay to be seen: the node may stand anywhere between.
+        steps[step] = replace(undone, lines=()) if event.kind is Kind.PUT_BACK else undone
 
 
 def _on_run(state: RunState, event: Event, lanes: dict[str, LaneState]) -> RunState:
@@ -143,6 +149,8 @@ def _on_lane(lane: LaneState, event: Event, gates: Mapping[str, GateState]) -> L
     if event.kind is Kind.BARRIER_PASSED:
         excused = lane.excused | frozenset(data.get("excused", ()))
         return replace(lane, barriers=lane.barriers | {event.step}, excused=excused)
+    if event.kind is Kind.STEPS_REOPENED:
+        return replace(lane, barriers=lane.barriers - frozenset(data.get("steps", ())))
     if event.kind is Kind.CERTIFICATES_DELIVERED:
         return replace(lane, certificates={**lane.certificates, **data.get("certificates", {})})
     status = _LANE_STATUS.get(event.kind)

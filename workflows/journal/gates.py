@@ -18,7 +18,7 @@ from workflows.errors import DigestChanged, FourEyes, GateDecided, GateError
 from workflows.journal import outbox, tables
 from workflows.journal.claims import pass_through
 from workflows.journal.events import Kind, NewEvent
-from workflows.journal.lanes import lane_row, stop_lane, touch
+from workflows.journal.lanes import lane_row, reopen_parts, stop_lane, touch
 from workflows.journal.store import Transaction, moment
 
 _GATE = tables.gate
@@ -163,6 +163,29 @@ def reopen(
     tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate, actor=by, data=said))
     if lane_row(tx.connection, run, lane).flag == "":
         touch(tx, run, lane, flag="waiting")
+
+
+def void(tx: Transaction, *, run: str, lane: str, gate: str, parts: Sequence[str], why: str) -> None:
+    """Take back an approval that was gone through already, because *why*: nothing behind the gate was changed yet.
+
+    The gate is open again for what it showed, and *parts*, the readings that came after it, are made anew behind it.
+    """
+    current = gate_row(tx.connection, run, lane, gate)
+    summary = {**current.summary, "voided": why}
+    values = {
+        "status": "open",
+        "summary": summary,
+        "opened_at": tx.clock,
+        "decided_by": "",
+        "decided_at": None,
+        "reason": "",
+        "not_before": None,
+    }
+    tx.connection.execute(sa.update(_GATE).where(*_this(run, lane, gate)).values(**values))
+    reopen_parts(tx, run, lane, [gate, *parts], why)
+    said = {"name": current.name, "digest": current.digest, "summary": summary, "again": why, "reason": why}
+    tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate, data=said))
+    touch(tx, run, lane, flag="waiting")
 
 
 def pass_gate(tx: Transaction, *, run: str, lane: str, gate: str) -> bool:

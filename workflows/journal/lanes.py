@@ -151,6 +151,16 @@ def reopen_steps(tx: Transaction, run: str, lane: str, steps: Sequence[str]) -> 
     )
 
 
+def reopen_parts(tx: Transaction, run: str, lane: str, parts: Sequence[str], why: str) -> None:
+    """Let steps and barriers be gone through anew, whatever came of them; the event says *why*."""
+    tx.connection.execute(
+        sa.update(_CLAIM)
+        .where(_CLAIM.c.run == run, _CLAIM.c.lane == lane, _CLAIM.c.step.in_(parts), _CLAIM.c.state != "running")
+        .values(state="open", attempt=0, intended=False)
+    )
+    tx.append(NewEvent(run=run, kind=Kind.STEPS_REOPENED, lane=lane, data={"steps": list(parts), "reason": why}))
+
+
 def raise_generation(tx: Transaction, run: str, lane: str, why: str) -> int | None:
     """Return the lane's next generation, for which a new canvas is to be compiled; the event says *why*.
 

@@ -239,10 +239,11 @@ class Journal:
         return self.read(lambda connection: [_event(row) for row in connection.execute(query)])
 
     def step_events(self, run: str, step: str, node: str) -> list[Event]:
-        """Return the events of one step, and those that put its node back or tried to, in order."""
+        """Return the events of one step, those that put its node back or tried to, and the run's resumes, in order."""
         table = tables.event
         back = table.c.kind.in_((Kind.PUT_BACK.value, Kind.ROLLBACK_FAILED.value))
-        mine = sa.or_(table.c.step == step, sa.and_(back, table.c.node == node))
+        resumed = table.c.kind == Kind.LANE_RESUMED.value
+        mine = sa.or_(table.c.step == step, sa.and_(back, table.c.node == node), resumed)
         query = sa.select(table).where(table.c.run == run, mine).order_by(table.c.n)
         return self.read(lambda connection: [_event(row) for row in connection.execute(query)])
 

@@ -1,0 +1,280 @@
+"""The rebuild of a database cluster: facts and wish in, plan out (DESIGN.md section 7, last paragraph; S4, S5, S9).
+
+All that can be done while the cluster stands comes first: pairs made, handed out, matched, verified. Behind the gate
+*point of no return* everything is one chain: connected nodes leave, then replicas, the primary last; the old primary is
+initialized; each replica joins alone; each connected node connects. The same procedure renews, builds, dissolves and
+goes back. Always a run of its own; one lane for each cluster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from workflows.canonical import canonical
+from workflows.errors import Finding, PlanError
+from workflows.facts import NodeFacts
+from workflows.gate import POINT_OF_NO_RETURN, SIGN
+from workflows.inventory import Cluster, DatabaseRole, ResolvedFleet
+from workflows.plan import DATABASE, Barrier, Gate, Lane, Par, Part, Plan, Seq
+from workflows.procedures import database_certificates as certificates
+from workflows.procedures import database_steps as steps
+from workflows.procedures.database_certificates import Papers
+from workflows.procedures.database_places import PRIMARY, FileSet, Place, Places, places
+
+
+class Purpose(StrEnum):
+    """What a database plan is for."""
+
+    RENEW = "renew"
+    BUILD = "build"
+    DISSOLVE = "dissolve"
+    ROLLBACK = "rollback"
+
+
+def plan_database(
+    fleet: ResolvedFleet,
+    facts: Mapping[str, NodeFacts],
+    *,
+    purpose: Purpose,
+    now: datetime,
+    within: timedelta,
+    wanted: ResolvedFleet | None = None,
+    primary: str = "",
+    upgrade_schema: bool = False,
+    silent: frozenset[str] = frozenset(),
+) -> Plan:
+    """Return the plan that renews, builds or dissolves the database clusters in *wanted* (a selection of *fleet*).
+
+    *primary* names the node whose data is to live, for one cluster; *silent* are nodes that the last survey could not
+    read. Clusters without a database are left out, those whose certificates are good for longer than *within* too.
+    Raises: PlanError with every finding: no agreement on the primary, silent nodes, roles that differ.
+    """
+    chosen = [one for one in (wanted or fleet).clusters if _has_database(one)]
+    if primary:
+        chosen = [one for one in chosen if primary in {node.name for node in one.nodes}]
+        if not chosen:
+            raise PlanError([Finding(primary, "is in no database cluster of the selection", "Correct `--primary`.")])
+    if not chosen:
+        remedy = "Write `database: joined` and `database: connected` for the nodes of a cluster."
+        raise PlanError([Finding(fleet.name, "no cluster in the selection has a database cluster", remedy)])
+    lanes: list[Lane] = []
+    wishes: dict[str, Mapping[str, Any]] = {}
+    notices: list[str] = []
+    findings: list[Finding] = []
+    for cluster in chosen:
+        whole = fleet.cluster(cluster.name)  # never a part of a cluster
+        try:
+            found = places(whole, facts, primary=primary, building=purpose is Purpose.BUILD, silent=silent)
+        except PlanError as error:
+            findings += error.findings
+            continue
+        why = certificates.why_due(whole, found, facts, now=now, within=within)
+        if purpose is Purpose.RENEW and not why and not primary:
+            continue
+        papers = None
+        if purpose is not Purpose.DISSOLVE:
+            papers = certificates.papers_of(whole, found, facts, now=now, within=within)
+            wishes |= {name: {**wish, "why": list(why)} for name, wish in papers.wishes().items()}
+        old = {place.node: _no_way_back(place, facts, now=now) for place in found.every}
+        lanes.append(_lane(found, facts, papers, old, upgrade_schema=upgrade_schema and papers is not None))
+        notices += [*found.notices, *_told(found, papers, old)]
+    if findings:
+        raise PlanError(findings)
+    return make_plan(fleet, facts, lanes, wishes, notices, purpose)
+
+
+def make_plan(
+    fleet: ResolvedFleet,
+    facts: Mapping[str, NodeFacts],
+    lanes: Sequence[Lane],
+    wishes: Mapping[str, Mapping[str, Any]],
+    notices: Sequence[str],
+    purpose: Purpose,
+) -> Plan:
+    """Return the plan of these lanes."""
+    touched = sorted({step.node for lane in lanes for step in lane.steps() if step.node})
+    return Plan(
+        kind=DATABASE,
+        purpose=purpose.value,
+        fleet=json.loads(canonical(fleet.to_json())),  # lists only, so that a plan read back is equal
+        lanes=tuple(lanes),
+        wishes=dict(wishes),
+        notices=tuple(dict.fromkeys(notices)),
+        facts={node: facts[node].digest() for node in touched},
+    )
+
+
+def _has_database(cluster: Cluster) -> bool:
+    return any(node.database is DatabaseRole.JOINED for node in cluster.nodes)
+
+
+# ── the tree ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _lane(
+    found: Places,
+    facts: Mapping[str, NodeFacts],
+    papers: Papers | None,
+    old: Mapping[str, str],
+    *,
+    upgrade_schema: bool,
+) -> Lane:
+    name = found.cluster
+    prepared = [steps.prepare(name, papers, place, facts[place.node], old[place.node]) for place in found.every]
+    parts: list[Part] = [
+        Par(tuple(prepared)),
+        Barrier(id=f"{name}/prepared", name="prepared", holds="every node is ready"),
+    ]
+    files: dict[str, FileSet] = {}
+    if papers is not None:
+        files = {place.node: papers.files(joined=place.joined) for place in found.every}
+        parts += _making(papers, found, facts)
+    parts += point_of_no_return(found, facts, old)
+    if papers is None:
+        parts.append(steps.dissolved(found))
+    else:
+        wish = papers.wish_id(papers.wish.server)
+        parts += assembling(found, facts, files, wish, found.every, upgrade_schema=upgrade_schema)
+    return Lane(name=name, tree=Seq(tuple(parts)))
+
+
+def _making(papers: Papers, found: Places, facts: Mapping[str, NodeFacts]) -> list[Part]:
+    """Return stages 300 to 500: the pairs are made, signed and handed out while the cluster stands."""
+    name = papers.cluster
+    requests = certificates.request_steps(papers)
+    # One node makes one key after the other; keys made off the servers have no node and go side by side.
+    made: tuple[Part, ...] = (Seq(requests),) if papers.made_on_node else requests
+    parts: list[Part] = [
+        Par(made),
+        Barrier(id=f"{name}/requested", name="requested", holds="both CSRs are here and say what was wished"),
+    ]
+    if papers.built_in:
+        parts += certificates.sign_steps(papers)
+    else:
+        parts.append(
+            Gate(id=f"{name}/{SIGN}", name=SIGN, needs="approval of plan and CSRs, then the signed certificates")
+        )
+    return [
+        *parts,
+        Par(tuple(certificates.deliver_step(papers, place, facts[place.node]) for place in found.every)),
+        Barrier(id=f"{name}/delivered", name="delivered", holds="the new files are on every node, matched, verified"),
+    ]
+
+
+def point_of_no_return(found: Places, facts: Mapping[str, NodeFacts], old: Mapping[str, str]) -> list[Part]:
+    """Return the gate, the survey after it, the backups, and the removals: connected, replicas, the primary last."""
+    name, primary = found.cluster, found.primary
+    inside = [place for place in (*found.connected, *found.replicas, primary) if place.inside]
+    backups = [steps.backup(name, place, facts[place.node]) for place in found.every if place.joined]
+    parts: list[Part] = [
+        Gate(
+            id=f"{name}/{POINT_OF_NO_RETURN}",
+            name=POINT_OF_NO_RETURN,
+            needs=_needs(found, old),
+            two_people=found.settled,
+        ),
+        Par(tuple(steps.recheck(name, place, facts[place.node]) for place in found.every)),
+        Barrier(id=f"{name}/as-approved", name="as approved", holds="every node is still as it was approved"),
+        Par(tuple(backups)),
+        Barrier(id=f"{name}/backed-up", name="backed up", holds="a fresh backup of every joined node is here"),
+    ]
+    ids = [step.id for step in backups]
+    for place in inside:
+        parts += [
+            steps.remove(name, place, facts[place.node], primary, ids, _way_back(place, old)),
+            Barrier(
+                id=f"{name}/{place.node}/removed",
+                name=f"{place.node} removed",
+                holds=f"{place.node} is in no cluster any more",
+            ),
+        ]
+    return parts
+
+
+def assembling(
+    found: Places,
+    facts: Mapping[str, NodeFacts],
+    files: Mapping[str, FileSet],
+    wish: str,
+    entering: Sequence[Place],
+    *,
+    upgrade_schema: bool = False,
+) -> list[Part]:
+    """Return the way in of *entering*: the primary first, then each replica and each connected node alone."""
+    name, primary = found.cluster, found.primary
+    parts: list[Part] = []
+    for place in sorted(entering, key=lambda one: _ORDER[one.role]):
+        parts += [
+            steps.enter(name, place, facts[place.node], files[place.node], primary),
+            Barrier(
+                id=f"{name}/{place.node}/in-place",
+                name=_HOLDS[place.role][0].format(place.node),
+                holds=_HOLDS[place.role][1].format(place.node),
+            ),
+        ]
+    if upgrade_schema:
+        parts.append(steps.upgrade(name, primary))
+    return [*parts, steps.agree(found, facts, files, wish)]
+
+
+_ORDER: Mapping[str, int] = {PRIMARY: 0, "replica": 1, "connected": 2}
+_HOLDS: Mapping[str, tuple[str, str]] = {
+    PRIMARY: ("{} is primary", "{} says Connected Primary"),
+    "replica": ("{} in sync", "{} says In Sync"),
+    "connected": ("{} connected", "{} uses the database of the primary"),
+}
+
+
+# ── what people are told ─────────────────────────────────────────────────────────────────────────────────────────────
+def _no_way_back(place: Place, facts: Mapping[str, NodeFacts], *, now: datetime) -> str:
+    """Return why the files that a node uses now are no way back, "" when they are one."""
+    if not place.inside:
+        return f"{place.node} is in no cluster now"
+    if place.old is None:
+        return f"{place.node} names no files of its database"
+    for name in place.old.certificates:
+        stored = facts[place.node].file(name)
+        if stored is None or not stored.certificates:
+            return f"{name} of {place.node} holds no certificate"
+        if datetime.fromisoformat(stored.certificates[0].not_valid_after) <= now:
+            return f"{name} of {place.node} ended {stored.certificates[0].not_valid_after[:10]}"
+    return ""
+
+
+def _way_back(place: Place, old: Mapping[str, str]) -> str:
+    if old[place.node]:
+        return "none but forward, or the backup"
+    if place.role == PRIMARY:
+        return "`certbridge runs rollback`: the whole cluster with the old files"
+    return "its own lines back, while the primary is in the cluster"
+
+
+def _needs(found: Places, old: Mapping[str, str]) -> str:
+    lost = "writes to any node but the primary are lost from the first `remove` to the last barrier"
+    expired = sorted({text for text in old.values() if text})
+    back = (
+        f"there is no way back except the backups ({'; '.join(expired)})" if expired else "the old files are a way back"
+    )
+    who = " by a second person, since the primary was named by hand" if found.settled else ""
+    return f"approval{who} of the rebuild of {found.cluster} on the data of {found.primary.node}; {lost}; {back}"
+
+
+def _told(found: Places, papers: Papers | None, old: Mapping[str, str]) -> list[str]:
+    primary = found.primary.node
+    told = [f"{found.cluster}: the data of {primary} is kept; every other joined node gets a copy of it"]
+    restarts = [place.node for place in found.every if place.inside]
+    if restarts:
+        told.append(
+            f"{found.cluster}: each of remove, initialize, join and connect restarts the local Call Bridge; what is "
+            f"written to any node but {primary} between the first `remove` and the last barrier is lost"
+        )
+    expired = sorted({text for place in found.every if place.inside and (text := old[place.node])})
+    if expired:
+        told.append(
+            f"{found.cluster}: no way back except the backups, once the first node is removed: {'; '.join(expired)}"
+        )
+    if papers is not None and papers.ca_kept:
+        told.append(f"{found.cluster}: the database CA {papers.ca}.crt is good for long, so it is kept")
+    return told

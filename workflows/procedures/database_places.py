@@ -1,0 +1,296 @@
+"""Who is who in a database cluster: the one primary that all name, the joined, the connected; or why nobody can tell.
+
+`database cluster join` on the wrong node destroys data, so a plan is only made when inventory and every node's own
+status tell one story (DESIGN.md section 7, last paragraph; row S9). `--primary` settles a quarrel, and then a second
+person must approve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from workflows.errors import Finding, PlanError
+from workflows.facts import DatabaseFact, NodeFacts
+from workflows.inventory import Cluster, DatabaseRole, Node
+from workflows.mmp.commands import DatabaseClusterCerts, DatabaseClusterClientCerts
+
+PRIMARY, REPLICA, CONNECTED, NONE = "primary", "replica", "connected", "none"
+# A node whose facts are this much older than its neighbours' did not answer the last survey.
+SILENT_AFTER = timedelta(hours=1)
+MOST_JOINED = 5  # mmp-reference 3.2 (S4); S1 says 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSet:
+    """The files that `database cluster certs` names on a node; a node that only connects has no server pair."""
+
+    client_key: str
+    client_certificate: str
+    ca_certificate: str
+    server_key: str = ""
+    server_certificate: str = ""
+
+    @classmethod
+    def of(cls, fact: DatabaseFact) -> FileSet | None:
+        """Return the files that a status names, None when it does not name a whole set."""
+        if not (fact.client_key and fact.client_certificate and fact.ca_certificate):
+            return None
+        return cls(
+            client_key=fact.client_key,
+            client_certificate=fact.client_certificate,
+            ca_certificate=fact.ca_certificate,
+            server_key=fact.server_key,
+            server_certificate=fact.server_certificate,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The file names in the order of the command: five, or three."""
+        server = (self.server_key, self.server_certificate) if self.server_key else ()
+        return (*server, self.client_key, self.client_certificate, self.ca_certificate)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Key and certificate of each pair."""
+        client = ((self.client_key, self.client_certificate),)
+        return ((self.server_key, self.server_certificate), *client) if self.server_key else client
+
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """The certificate files, the CA's last."""
+        return (*(certificate for _, certificate in self.pairs), self.ca_certificate)
+
+    def line(self) -> str:
+        """Return the `database cluster certs` line."""
+        if self.server_key:
+            return DatabaseClusterCerts(
+                self.server_key,
+                self.server_certificate,
+                self.client_key,
+                self.client_certificate,
+                self.ca_certificate,
+            ).line()
+        return DatabaseClusterClientCerts(self.client_key, self.client_certificate, self.ca_certificate).line()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A node's place in the cluster as it is to be. `inside`: it is in a cluster now, so it must be removed first.
+
+    `address` is where its peers reach its database, `old` the files it uses now.
+    """
+
+    node: str
+    role: str
+    address: str
+    interface: str
+    inside: bool
+    old: FileSet | None
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has a database of its own in the cluster."""
+        return self.role != CONNECTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """All places of a cluster, in the order of the inventory, and what people must know of them.
+
+    `settled` is True when a person named the primary (`--primary`): then a second one must approve.
+    """
+
+    cluster: str
+    every: tuple[Place, ...]
+    settled: bool
+    notices: tuple[str, ...]
+
+    @property
+    def primary(self) -> Place:
+        """The node whose data everybody gets."""
+        return next(place for place in self.every if place.role == PRIMARY)
+
+    @property
+    def replicas(self) -> tuple[Place, ...]:
+        """The other joined nodes."""
+        return tuple(place for place in self.every if place.role == REPLICA)
+
+    @property
+    def connected(self) -> tuple[Place, ...]:
+        """The nodes that use the database of others."""
+        return tuple(place for place in self.every if place.role == CONNECTED)
+
+
+def places(
+    cluster: Cluster,
+    facts: Mapping[str, NodeFacts],
+    *,
+    primary: str = "",
+    building: bool = False,
+    silent: frozenset[str] = frozenset(),
+) -> Places:
+    """Return who is who in *cluster*; *primary* is the node a person named, *building* when no cluster stands yet.
+
+    *silent* are nodes that the last survey could not read. Raises: PlanError with every finding.
+    """
+    members = tuple(node for node in cluster.nodes if node.database in {DatabaseRole.JOINED, DatabaseRole.CONNECTED})
+    joined = tuple(node for node in members if node.database is DatabaseRole.JOINED)
+    _raise_if(_shape(cluster, joined, primary))
+    _raise_if(_silent(members, facts, silent))
+    _raise_if([*_roles(cluster, facts), *_states(members, facts, building=building)])
+    named = _named(members, facts)
+    settled = bool(primary) and (len(joined) > 1 or named != {primary})
+    chosen = primary or _agreed(cluster, joined, named, building=building)
+    return Places(
+        cluster=cluster.name,
+        every=tuple(_place(node, facts[node.name], chosen) for node in members),
+        settled=settled,
+        notices=tuple(_notices(joined, facts, named, chosen)),
+    )
+
+
+def _raise_if(findings: Sequence[Finding]) -> None:
+    if findings:
+        raise PlanError(findings)
+
+
+def _shape(cluster: Cluster, joined: Sequence[Node], primary: str) -> list[Finding]:
+    found: list[Finding] = []
+    if not joined:
+        found.append(
+            Finding(cluster.name, "has no database cluster in the inventory", "Write `database: joined` for its nodes.")
+        )
+    if len(joined) > MOST_JOINED:
+        what = f"{len(joined)} nodes are `database: joined`; a cluster takes {MOST_JOINED}"
+        found.append(Finding(cluster.name, what, "Let the others be `database: connected`."))
+    if primary and joined and primary not in {node.name for node in joined}:
+        names = ", ".join(node.name for node in joined)
+        found.append(Finding(primary, "cannot be the primary: it is not `database: joined`", f"Name one of: {names}."))
+    return found
+
+
+def _silent(members: Sequence[Node], facts: Mapping[str, NodeFacts], silent: frozenset[str]) -> list[Finding]:
+    known = {node.name: facts[node.name] for node in members if node.name in facts and node.name not in silent}
+    newest = max((datetime.fromisoformat(one.at) for one in known.values()), default=None)
+    found: list[Finding] = []
+    for node in members:
+        one = known.get(node.name)
+        if one is None or (newest and newest - datetime.fromisoformat(one.at) > SILENT_AFTER):
+            what = f"is {node.database.value} and did not answer the last survey: what its database holds is not known"
+            remedy = "Bring it back and survey again; if it is gone for good, set `database: none` in the inventory."
+            found.append(Finding(node.name, what, remedy))
+        elif one.database_cluster is None:
+            what = "did not tell the status of its database cluster"
+            found.append(Finding(node.name, what, "Read `database cluster status` on it by hand, then survey again."))
+    return found
+
+
+def _roles(cluster: Cluster, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+    """Yield where the status of a node contradicts its role in the inventory."""
+    addresses = {
+        address for node in cluster.nodes for address in (_address(node, facts.get(node.name)), node.address) if address
+    }
+    for node in cluster.nodes:
+        fact = _fact(facts, node.name)
+        if fact is None or fact.disabled:
+            continue
+        if node.database not in {DatabaseRole.JOINED, DatabaseRole.CONNECTED}:
+            what = f"is in a database cluster, but the inventory says `database: {node.database.value}`"
+            yield Finding(node.name, what, "Correct `database:` in the inventory: joined or connected.")
+        elif (fact.me is None) is (node.database is DatabaseRole.JOINED) and fact.members:
+            said = "connects only" if fact.me is None else "has joined"
+            what = f"{said} by its own status, but the inventory says `database: {node.database.value}`"
+            yield Finding(node.name, what, "Correct `database:` in the inventory.")
+        for member in fact.members:
+            if member.address not in addresses:
+                what = f"names a member {member.address} that is no node of this cluster in the inventory"
+                remedy = "Add it, or write the address that the others use as `database_address:` of its node."
+                yield Finding(node.name, what, remedy)
+
+
+def _states(members: Sequence[Node], facts: Mapping[str, NodeFacts], *, building: bool) -> Iterator[Finding]:
+    inside = [node.name for node in members if not _known(facts, node.name).disabled]
+    for node in members:
+        fact = _known(facts, node.name)
+        if fact.busy:
+            remedy = "Wait until `database cluster status` says (Success) or (Failed), then survey again."
+            yield Finding(node.name, f"`{fact.last_command}` is still under way", remedy)
+    if building and inside:
+        what = f"{', '.join(inside)} are in a database cluster already"
+        yield Finding(members[0].cluster, what, "Use `certbridge plan --database renew` (or `dissolve` first).")
+    if not building and not inside:
+        remedy = "Use `certbridge plan --database build --primary NODE`; its data is what all get."
+        yield Finding(members[0].cluster, "no node is in a database cluster", remedy)
+
+
+def _named(members: Sequence[Node], facts: Mapping[str, NodeFacts]) -> set[str]:
+    """Return the nodes that are called the primary by any node that is in a cluster; "" for who names none."""
+    of_address = {address: node.name for node in members if (address := _address(node, facts[node.name]))}
+    return {
+        of_address.get(_known(facts, node.name).primary, "")
+        for node in members
+        if not _known(facts, node.name).disabled
+    }
+
+
+def _agreed(cluster: Cluster, joined: Sequence[Node], named: set[str], *, building: bool) -> str:
+    if building:
+        if len(joined) == 1:
+            return joined[0].name
+        remedy = "Say whose data all are to get: `--primary NODE`. The data of the other joined nodes is overwritten."
+        raise PlanError([Finding(cluster.name, "nothing tells which node holds the data to keep", remedy)])
+    names = {node.name for node in joined}
+    if len(named) != 1 or not named <= names:
+        shown = ", ".join(sorted(name or "none" for name in named))
+        what = f"its nodes do not agree on one primary (they name: {shown})"
+        remedy = "Read `database cluster status` on each; if you know whose data is to live, say `--primary NODE`."
+        raise PlanError([Finding(cluster.name, what, remedy)])
+    return next(iter(named))
+
+
+def _place(node: Node, facts: NodeFacts, primary: str) -> Place:
+    fact = facts.database_cluster or DatabaseFact(state="Disabled")
+    role = CONNECTED if node.database is DatabaseRole.CONNECTED else PRIMARY if node.name == primary else REPLICA
+    return Place(
+        node=node.name,
+        role=role,
+        address=_address(node, facts) or node.address,
+        interface=node.database_interface,
+        inside=not fact.disabled,
+        old=FileSet.of(fact),
+    )
+
+
+def _notices(joined: Sequence[Node], facts: Mapping[str, NodeFacts], named: set[str], primary: str) -> Iterator[str]:
+    if named and named != {primary}:
+        shown = ", ".join(sorted(name or "none" for name in named))
+        yield f"{primary} is the primary because a person said so; by their status the nodes name: {shown}"
+    if len(joined) > 1 and len(joined) % 2 == 0:
+        yield f"{len(joined)} joined nodes: an odd number is recommended (mmp-reference 3.2)"
+    for node in joined:
+        fact = _known(facts, node.name)
+        if node.name == primary:
+            continue
+        if fact.disabled:
+            yield f"{node.name} is in no cluster now; it joins, and its own data is overwritten by that of {primary}"
+        elif fact.me is not None and not fact.me.in_sync:
+            yield f"{node.name} is not in sync now; what it alone holds is overwritten by the data of {primary}"
+
+
+def _address(node: Node, facts: NodeFacts | None) -> str:
+    """Return the address under which the cluster knows *node*."""
+    fact = facts.database_cluster if facts else None
+    me = fact.me if fact else None
+    return me.address if me else node.database_address or node.address
+
+
+def _fact(facts: Mapping[str, NodeFacts], node: str) -> DatabaseFact | None:
+    one = facts.get(node)
+    return one.database_cluster if one else None
+
+
+def _known(facts: Mapping[str, NodeFacts], node: str) -> DatabaseFact:
+    """Return the fact of a node whose facts were looked at before."""
+    return _fact(facts, node) or DatabaseFact(state="Disabled")
