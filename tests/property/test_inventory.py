@@ -15,6 +15,25 @@ NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,8}[a-z0-9]", fullmatch=True)
 
 
 @st.composite
+def databases(draw: st.DrawFn, nodes: list[dict[str, object]]) -> dict[str, object]:
+    """Give the first *nodes* a database, the next ones a connection; return what is written of the certificates."""
+    joined = draw(st.integers(0, len(nodes)))
+    for place, node in enumerate(nodes):
+        node["database"] = "joined" if place < joined else draw(st.sampled_from(["connected", "none"][not joined :]))
+    if not joined or draw(st.booleans()):
+        return {}
+    names = {"dns": ["{node}.example.com", "db.{cluster}.example.com"]}
+    pairs: dict[str, object] = {
+        "ca": {"name": "myca", "subject": {"CN": "{fleet} {cluster}", "O": "Own"}},
+        "server": {"subject": {"CN": "db.{cluster}.example.com"}, "subject_alt_names": names},
+        "client": {"subject": {"CN": "postgres"}},
+        "key": draw(st.sampled_from(["node", "engine"])),
+        "issuer": draw(st.sampled_from(["built-in", "manual"])),
+    }
+    return {"database_cluster": {key: pairs[key] for key in draw(st.sets(st.sampled_from(sorted(pairs)), min_size=1))}}
+
+
+@st.composite
 def fleets(draw: st.DrawFn) -> dict[str, object]:
     """Return a right inventory as plain data: a few clusters, some nodes, certificates of all ways."""
     clusters: list[dict[str, object]] = []
@@ -37,7 +56,7 @@ def fleets(draw: st.DrawFn) -> dict[str, object]:
             }
             for service in draw(st.lists(st.sampled_from(["webadmin", "turn", "recorder"]), unique=True))
         ]
-        clusters.append({"name": f"c{at}", "nodes": nodes, "certificates": certificates})
+        clusters.append({"name": f"c{at}", "nodes": nodes, "certificates": certificates} | draw(databases(nodes)))
     return {"fleet": "demo", "release": "3.9", "clusters": clusters}
 
 
@@ -66,7 +85,10 @@ JSON_LIKE = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["name", "nodes", "address", "certificates", "subject", "CN", "services", "defaults", "proof", "x"]
+                [
+                    *("name", "nodes", "address", "certificates", "subject", "CN", "services", "defaults", "proof"),
+                    *("database_cluster", "database", "ca", "server", "client", "subject_alt_names", "x"),
+                ]
             ),
             inner,
             max_size=5,
@@ -87,7 +109,8 @@ def test_any_structure_gives_a_fleet_or_findings_with_remedies(data):
 def test_one_fault_in_a_right_inventory_is_found_where_it_stands(data, draw):
     """An unknown key anywhere gives one finding, at its line."""
     cluster = draw.draw(st.sampled_from(data["clusters"]))
-    place = draw.draw(st.sampled_from([data, cluster, *cluster["nodes"], *cluster["certificates"]]))
+    databases = [cluster["database_cluster"]] if "database_cluster" in cluster else []
+    place = draw.draw(st.sampled_from([data, cluster, *cluster["nodes"], *cluster["certificates"], *databases]))
     place["zzz"] = "1"
     text = yaml.safe_dump(data, default_flow_style=False)
     line = next(number for number, each in enumerate(text.splitlines(), 1) if "zzz" in each)
@@ -110,6 +133,18 @@ def test_every_wish_stands_on_nodes_of_its_cluster_without_placeholders(data):
             assert set(wish.nodes) <= {node.name for node in cluster.nodes}
             assert not any("{" in text for _, text in wish.subject)
             assert checks.is_fqdn(wish.common_name) or checks.is_wildcard(wish.common_name)
+
+
+@given(fleets())
+def test_the_three_pairs_of_a_database_are_told_apart_and_filled_in(data):
+    """Three basenames, the client is postgres, and the server is named after joined nodes only."""
+    for cluster in Fleet.from_yaml(yaml.safe_dump(data)).resolved().clusters:
+        pairs = (cluster.database.ca, cluster.database.server, cluster.database.client)
+        assert len({pair.basename for pair in pairs}) == 3
+        assert dict(cluster.database.client.subject)["CN"] == "postgres"
+        assert [text for pair in pairs for text in (*dict(pair.subject).values(), *pair.dns) if "{" in text] == []
+        others = {f"{node.name}.example.com" for node in cluster.nodes if node.database != "joined"}
+        assert others.isdisjoint(cluster.database.server.dns)
 
 
 @given(fleets(), st.data())
