@@ -274,6 +274,7 @@ class StepContext:
         place = self.number_of(line) if number is None else number
         await self.write(claims_intent(self.claim, place, str(line), back=place >= UNDO_OFFSET))
         self.sent[place] = self.sent.get(place, 0) + 1
+        self.looked_at -= {place}
         self.began = True
         self.outcomes.pop(place, None)
         try:

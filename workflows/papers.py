@@ -17,7 +17,7 @@ from typing import Any
 from cryptography import x509
 
 from workflows.errors import CertificateError, Finding, GateError
-from workflows.gate import GO, SIGN, digest_of
+from workflows.gate import SIGN, digest_of
 from workflows.journal import gates, stock
 from workflows.journal.fold import LaneState
 from workflows.journal.store import Journal, Transaction
@@ -71,9 +71,15 @@ def digest_of_gate(plan: Plan, plan_digest: str, lane: str, gate: str, state: La
 
 
 def papers_of(plan: Plan, lane: str, gate: str, state: LaneState) -> dict[str, str]:
-    """Return {wish id: SHA-256 of the CSR (sign) or of the certificate (go)}."""
-    if gate == GO:
-        return {wish: str(one["leaf"]) for wish, one in sorted(state.certificates.items())}
+    """Return {wish id: SHA-256 of the CSR (sign) or of the certificate (go, point of no return)}."""
+    if gate != SIGN:
+        signed_here = {
+            str(step.params["wish"]): str(state.steps[step.id].data["certificate"])
+            for step in plan.lane(lane).steps()
+            if step.id in state.steps and "certificate" in state.steps[step.id].data and "wish" in step.params
+        }
+        delivered = {wish: str(one["leaf"]) for wish, one in state.certificates.items()}
+        return dict(sorted((signed_here | delivered).items()))
     steps: Sequence[Step] = [step for step in plan.lane(lane).steps() if step.action == "request"]
     return {
         step.params["wish"]: str(state.steps[step.id].data["csr"])
@@ -193,7 +199,9 @@ def certificate_of(
 def wish_of(plan: Plan, wish: str) -> Wish:
     """Return what the certificate of *wish* is to be; the usages are those that its services need."""
     one = plan.wishes[wish]
+    # A database pair belongs to no service; the plan says itself what it is used for.
     usages = {usage for entry in SERVICES if entry.name in one["services"] for usage in entry.eku}
+    usages |= set(one.get("usages", ()))
     return Wish(subject=subject_of(one), sans=sans_of(one), usages=frozenset(usages))  # type: ignore[arg-type]
 
 

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     longest_poll_s: Seconds = Field(
         50.0, description="How long a task polls at most before it gives its thread back, in seconds."
     )
+    silent_s: Seconds = Field(
+        1800.0, description="How long a node that fell silent in the middle of a database operation is waited for."
+    )
     idle_s: Seconds = Field(60.0, description="After how long an unused SSH connection is closed, in seconds.")
     facts_hours: Annotated[int, Field(ge=1, le=24 * 365)] = Field(
         24, description="How old the facts of a survey may be for a plan, in hours."

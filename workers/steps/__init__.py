@@ -11,6 +11,22 @@ from typing import Any
 
 from workers.context import StepContext
 from workers.steps.apply import apply, close, swap, trust
+from workers.steps.database_agree import database_agree, database_dissolved
+from workers.steps.database_make import (
+    database_backup,
+    database_ca,
+    database_deliver,
+    database_prepare,
+    database_recheck,
+    database_sign,
+)
+from workers.steps.database_move import (
+    database_connect,
+    database_initialize,
+    database_join,
+    database_remove,
+    database_upgrade_schema,
+)
 from workers.steps.deliver import deliver
 from workers.steps.prepare import prepare
 from workers.steps.prove import prove
@@ -33,4 +49,17 @@ HANDLERS: Mapping[str, Handler] = {
     "apply": apply,
     "prove": prove,
     "close": close,
+    "database_prepare": database_prepare,
+    "database_ca": database_ca,
+    "database_sign": database_sign,
+    "database_deliver": database_deliver,
+    "database_recheck": database_recheck,
+    "database_backup": database_backup,
+    "database_remove": database_remove,
+    "database_initialize": database_initialize,
+    "database_join": database_join,
+    "database_connect": database_connect,
+    "database_upgrade_schema": database_upgrade_schema,
+    "database_agree": database_agree,
+    "database_dissolved": database_dissolved,
 }
