@@ -190,3 +190,29 @@ def write_askpass(directory: Path, password: str) -> dict[str, str]:
         "PATH": "/usr/bin:/bin",
         "HOME": str(directory),
     }
+
+
+def confirm(fleet: FleetHandle, node: str, line: str, key: str = "Y") -> str:
+    """Type a line that asks a question, answer it with *key*, and return all that was printed."""
+
+    async def session() -> str:
+        async with shell(fleet, node) as conversation:
+            conversation.send(line + "\r")
+            asked = await conversation.until("(Y/n)")
+            conversation.send(key)
+            return asked + await conversation.until(conversation.prompt)
+
+    return asyncio.run(session()).replace("\r\n", "\n")
+
+
+def served_database(fleet: FleetHandle, node: str) -> x509.Certificate:
+    """Return the leaf that the database serves after an SSLRequest. Raises: OSError: nothing listens."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with socket.create_connection((fleet.address(node), 5432), timeout=PATIENCE_S) as plain:
+        plain.sendall(bytes.fromhex("0000000804d2162f"))
+        if plain.recv(1) != b"S":
+            raise OSError("no TLS")
+        with context.wrap_socket(plain) as secured:
+            return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
