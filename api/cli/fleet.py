@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import typer
 
 from api.cli.output import Format, OutputOption, Table, counted, emit, say, show, show_warnings
 from api.cli.surroundings import FleetOption, read_fleet
+
+if TYPE_CHECKING:
+    from workflows.inventory import Cluster
 
 
 def register(app: typer.Typer) -> None:
@@ -82,3 +88,24 @@ def show_fleet(
     ]
     columns = ("cluster", "certificate", "nodes", "services", "CN", "alternative names", "key", "issuer")
     show(Table(columns=columns, rows=certificates))
+    databases = [row for cluster in resolved.clusters for row in _database_rows(cluster)]
+    if databases:
+        say()
+        headings = ("cluster", "database certificate", "nodes", "CN", "alternative names", "key", "issuer")
+        show(Table(columns=headings, rows=databases))
+
+
+def _database_rows(cluster: Cluster) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each certificate of the database; none where no node is joined."""
+    joined = [node.name for node in cluster.nodes if node.database.value == "joined"]
+    if not joined:
+        return
+    every = joined + [node.name for node in cluster.nodes if node.database.value == "connected"]
+    wish = cluster.database
+    pairs = [(wish.server, joined, wish.issuer), (wish.client, every, wish.issuer)]
+    if wish.issuer == "built-in":
+        pairs.append((wish.ca, every, "itself"))
+    for pair, nodes, issuer in pairs:
+        key = "node" if pair is wish.ca else wish.key.value
+        names = ", ".join((*pair.dns, *pair.ip))
+        yield cluster.name, pair.basename, ", ".join(nodes), dict(pair.subject)["CN"], names, key, issuer

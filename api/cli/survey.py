@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.output import Format, OutputOption, Span, Table, emit, note, show
+from api.cli.output import Format, OutputOption, Span, Table, emit, note, say, show
 from api.cli.surroundings import (
     ClusterOption,
     FleetOption,
@@ -54,6 +54,7 @@ def survey(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Read releases, services, files and ports of all servers at once; show days left and drift."""
+    from api.cli import survey_database
     from workflows.inventory import select
 
     _, resolved = read_fleet(fleet)
@@ -66,6 +67,8 @@ def survey(
         note(f"{copied} transcripts are in {record}")
     if output is Format.TABLE:
         show(Table(columns=_COLUMNS, rows=_rows(found, now())))
+        for sentence, well in survey_database.sayings(wanted, found.facts):
+            say((sentence, "" if well else "bold red"))
     else:
         emit(as_json(found), output)
     for name, error in found.failed.items():
@@ -127,29 +130,39 @@ _COLUMNS = ("node", "release", "service", "file", "ends", "days left", "drift", 
 
 
 def _rows(found: Surveyed, at: datetime) -> list[tuple[Span, ...]]:
+    from api.cli import survey_database
     from workflows.facts import drift
 
     rows: list[tuple[Span, ...]] = []
     for facts in found.facts.values():
         drifts = {one.service: one.what for one in drift(facts)}
         used = (one for one in facts.services if one.certificate or one.enabled)
-        rows += [_row(facts, service, drifts.get(service.service, ""), at) for service in used]
+        rows += [_service_row(facts, service, drifts.get(service.service, ""), at) for service in used]
+        if survey_database.takes_part(facts):
+            file, ends = survey_database.soonest(facts)
+            role = f"database ({facts.database.value})"
+            rows.append(_row(facts, role, file, ends, survey_database.complaints(facts), at))
     rows += [(name, "", "", "", "", "", ("no answer", "bold red"), "") for name in found.failed]
     return rows
 
 
-def _row(facts: NodeFacts, service: ServiceFact, what: str, at: datetime) -> tuple[Span, ...]:
+def _service_row(facts: NodeFacts, service: ServiceFact, what: str, at: datetime) -> tuple[Span, ...]:
     stored = facts.file(service.certificate)
     leaf = stored.certificates[0] if stored and stored.certificates else None
     ends = datetime.fromisoformat(leaf.not_valid_after) if leaf else None
+    name = service.service if service.enabled is not False else f"{service.service} (off)"
+    return _row(facts, name, service.certificate or "none", ends, what, at)
+
+
+def _row(facts: NodeFacts, service: str, file: str, ends: datetime | None, what: str, at: datetime) -> tuple[Span, ...]:
     days = (ends - at).days if ends else None
     style = "" if days is None else "bold red" if days < 14 else "yellow" if days < 30 else "green"
     skew = facts.clock_skew_s
     return (
         facts.node,
         facts.release,
-        service.service if service.enabled is not False else f"{service.service} (off)",
-        service.certificate or "none",
+        service,
+        file,
         f"{ends:%Y-%m-%d}" if ends else "?",
         (str(days) if days is not None else "?", style),
         (what, "bold red"),
