@@ -1,4 +1,4 @@
-"""The engine of `steps_engine` for a rebuild of the database cluster: what a broker would send is sent by a loop here."""
+"""The engine of `steps_engine` for a rebuild of the database cluster: a loop here sends what a broker would."""
 
 from __future__ import annotations
 
@@ -65,20 +65,23 @@ class DatabaseEngine(Engine):
         for leaf in left:
             if leaf.id == until:
                 return until
-            if isinstance(leaf, Step):
-                outcome = Attempt(self.work, run=run, lane=lane, step=leaf.id, generation=generation).carry_out()
-                if outcome is not Outcome.DONE and leaf.stage >= 700:
-                    return None if self.state_of(lane, run).status != "stopped" else leaf.id
-            elif isinstance(leaf, Barrier):
-                passing = partial(
-                    control.pass_barrier, plan=plan, run=run, lane=lane, barrier=leaf.id, generation=generation
-                )
-                if self.work.journal.write(passing) != "passed":
-                    return leaf.id
-            elif isinstance(leaf, Gate):
-                self._open(plan, lane, leaf, generation)
-                return leaf.id
+            if not self._went_on(plan, lane, run, leaf, generation):
+                over = isinstance(leaf, Gate | Barrier) or self.state_of(lane, run).status == "stopped"
+                return leaf.id if over else None
         return None
+
+    def _went_on(self, plan: Plan, lane: str, run: str, leaf: Step | Barrier | Gate, generation: int) -> bool:
+        """Carry out one part; return whether its chain goes on behind it."""
+        if isinstance(leaf, Gate):
+            self._open(plan, lane, leaf, generation, run=run)
+            return False
+        if isinstance(leaf, Barrier):
+            passing = partial(
+                control.pass_barrier, plan=plan, run=run, lane=lane, barrier=leaf.id, generation=generation
+            )
+            return self.work.journal.write(passing) == "passed"
+        outcome = Attempt(self.work, run=run, lane=lane, step=leaf.id, generation=generation).carry_out()
+        return outcome is Outcome.DONE or leaf.stage < 700  # before stage 700 steps stand in headers, which return
 
     def state_of(self, lane: str, run: str = RUN) -> LaneState:
         """Return the state of a lane of *run*."""
@@ -90,11 +93,11 @@ class DatabaseEngine(Engine):
         assert self.run_lane() == GATE
         return made
 
-    def beyond(self, *, until: str = "", by: str = "bob") -> str:
+    def beyond(self, *, until: str = "", by: str = "bob", run: str = RUN) -> str:
         """Approve the point of no return, and carry the run on."""
-        self.approve("point-of-no-return", by=by)
-        self.through("point-of-no-return")
-        return self.run_lane(until=until)
+        self.approve("point-of-no-return", by=by, run=run)
+        self.through("point-of-no-return", run=run)
+        return self.run_lane(until=until, run=run)
 
     # ── what the servers say ─────────────────────────────────────────────────────────────────────────────────────────
     def databases(self) -> dict[str, dict[str, Any]]:

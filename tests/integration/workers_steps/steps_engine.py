@@ -152,12 +152,13 @@ class Engine:
                 return part.id
         return ""
 
-    def _open(self, plan: Plan, lane: str, gate: Gate, generation: int) -> None:
-        digest = papers.digest_of_gate(plan, plan.digest(), lane, gate.name, self.lane(lane))
+    def _open(self, plan: Plan, lane: str, gate: Gate, generation: int, *, run: str = RUN) -> None:
+        state = self.work.journal.state(run).lanes[lane]
+        digest = papers.digest_of_gate(plan, plan.digest(), lane, gate.name, state)
         self.work.journal.write(
             lambda tx: gates.open_gate(
                 tx,
-                run=RUN,
+                run=run,
                 lane=lane,
                 gate=gate.id,
                 name=gate.name,
@@ -167,9 +168,9 @@ class Engine:
             )
         )
 
-    def approve(self, name: str, *, by: str = "bob", lane: str = "") -> None:
+    def approve(self, name: str, *, by: str = "bob", lane: str = "", run: str = RUN) -> None:
         """Approve every open gate of that name."""
-        for opened in actions.open_gates(self.work.journal, RUN, lane=lane, name=name):
+        for opened in actions.open_gates(self.work.journal, run, lane=lane, name=name):
             actions.decide(self.work.journal, opened, decision="approve", by=by)
 
     def sign(self, lane: str = "seoul") -> None:
@@ -180,9 +181,9 @@ class Engine:
         papers.deliver(self.work.journal, RUN, files, by="issuer", now=now, lane=lane)
         self.through("sign", lane)
 
-    def through(self, name: str, lane: str = "seoul") -> None:
+    def through(self, name: str, lane: str = "seoul", *, run: str = RUN) -> None:
         """Go through an approved gate."""
-        assert self.work.journal.write(partial(gates.pass_gate, run=RUN, lane=lane, gate=f"{lane}/{name}"))
+        assert self.work.journal.write(partial(gates.pass_gate, run=run, lane=lane, gate=f"{lane}/{name}"))
 
     def resume(self) -> None:
         """Let stopped lanes go on."""
