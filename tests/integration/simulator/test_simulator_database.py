@@ -10,9 +10,10 @@ from pathlib import Path
 import database_order
 import pytest
 import yaml
-from simulator_client import confirm, refused, served_database, talk, wait_for
+from simulator_client import confirm, refused, served_database, talk
 
 from simulator.control import ask
+from simulator.database_status import status
 from simulator.fleet import FleetHandle
 
 PAIRS = ("server.key", "server.crt", "client.key", "client.crt", "authority.crt")
@@ -167,33 +168,42 @@ def test_initialize_on_the_wrong_node_and_join_lose_the_data(cluster: FleetHandl
     assert after["joined_from"] == cluster.address("cmscore2")
 
 
-def test_an_operation_restarts_the_call_bridge(start_fleet: Callable[..., FleetHandle]) -> None:
+def test_an_operation_restarts_the_call_bridge(cluster: FleetHandle) -> None:
     """Its port is away for a moment and comes back; other services stay."""
-    fleet = start_fleet(joined=2, speed=20.0)
-    web = fleet.served_leaf("cmscore2", "webadmin")
-    fleet.execute("cmscore2", "database cluster remove", "Y")
-    wait_for(lambda: refused(fleet, "cmscore2", 5061))
-    assert fleet.served_leaf("cmscore2", "webadmin") == web
-    wait_for(lambda: not refused(fleet, "cmscore2", 5061))
-    assert fleet.database("cmscore2")["callbridge_restarts"] == 1
-    assert fleet.database("cmscore1")["callbridge_restarts"] == 0
+    appliance = cluster.fleet.nodes["cmscore2"].appliance
+    reconcile, seen = appliance.changed, []
+
+    def watched() -> None:
+        reconcile()
+        seen.append([refused(cluster, "cmscore2", port) for port in (5061, 8443)])
+
+    appliance.changed = watched
+    quickly(cluster, "cmscore2", "remove")
+    assert seen == [[True, False], [False, False]]
+    restarts = [cluster.database(node)["callbridge_restarts"] for node in ("cmscore1", "cmscore2")]
+    assert restarts == [0, 1]
 
 
 def test_states_follow_each_other_while_a_node_joins(start_fleet: Callable[..., FleetHandle]) -> None:
     """Attaching, then Enabled with a copy in progress, then in sync; meanwhile nothing else can be started."""
-    fleet = start_fleet(joined=2, speed=60.0)
-    address = fleet.address("cmscore1")
+    fleet = start_fleet(joined=2, speed=QUICK, database_s={"join": 1000.0})
+    address, joining = fleet.address("cmscore1"), fleet.fleet.nodes["cmscore2"].appliance
     quickly(fleet, "cmscore2", "remove")
+    seen: list[str] = []
+    joining.changed = lambda: seen.append(status(joining))
     fleet.execute("cmscore2", f"database cluster join {address}", "Y")
     assert fleet.execute("cmscore2", STATUS).startswith("Status                   : Attaching\n")
     for line in (f"join {address}", "certs none", "remove", "upgrade_schema"):
         assert fleet.execute("cmscore2", f"database cluster {line}", "Y") == (
             "FAILURE: a database cluster operation is in progress\n"
         )
-    wait_for(lambda: "Connected Replica ( Sync in progress )" in fleet.execute("cmscore1", STATUS))
-    assert f"'database cluster join {address}' (In progress)" in fleet.execute("cmscore2", STATUS)
     fleet.wait_idle("seoul")
-    assert "Connected Replica ( In Sync )" in fleet.execute("cmscore1", STATUS)
+    copying, _callbridge_away, joined = seen
+    assert copying.startswith("Status                   : Enabled\n")
+    assert ": Connected Replica ( Sync in progress )\n" in copying
+    assert f"'database cluster join {address}' (In progress)" in copying
+    assert "Connected Replica ( In Sync )" in joined
+    assert f"'database cluster join {address}' (Success)" in joined
 
 
 def test_the_database_port_is_open_on_joined_nodes_only(cluster: FleetHandle) -> None:

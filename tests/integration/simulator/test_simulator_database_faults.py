@@ -96,7 +96,7 @@ def test_a_remove_lost_in_a_reboot_leaves_the_node_in_the_cluster(cluster: Fleet
 
 def test_a_reboot_while_the_data_are_copied_leaves_none(start_fleet: Callable[..., FleetHandle]) -> None:
     """The old data are gone and the new are not whole."""
-    fleet = start_fleet(joined=2, speed=300.0, database_s={"join": 3000.0})
+    fleet = start_fleet(joined=2, speed=300.0, database_s={"join": 1200.0})
     before = move(fleet, "cmscore2", "remove")["data"]
     begin(fleet, "cmscore2", f"join {fleet.address('cmscore1')}")
     wait_for(lambda: bool(fleet.database("cmscore2")["syncing"]))
