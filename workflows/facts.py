@@ -199,8 +199,8 @@ class NodeFacts:
     def digest(self) -> str:
         """Return the SHA-256 (hex) of what a plan leans on: two surveys of an unchanged server have the same.
 
-        When it was read, the clock, and files that are neither certificates nor keys (logs grow) are left out, and so is
-        what comes and goes in the database cluster: whether a node is reached and in sync at this moment.
+        When it was read, the clock, and files that are neither certificates nor keys (logs grow) are left out, and so
+        is what comes and goes in the database cluster: whether a node is reached and in sync at this moment.
         """
         said = self.to_json()
         for member in (said["database_cluster"] or {}).get("members", ()):

@@ -27,7 +27,7 @@ from workflows.journal.events import Kind
 from workflows.journal.store import moment
 from workflows.plan import Line
 from workflows.procedures.database_places import NONE, PRIMARY, REPLICA
-from workflows.procedures.database_steps import BACKUP_AGE_S, role_told
+from workflows.procedures.database_steps import role_told
 
 Done = Callable[[DatabaseFact], bool]
 Begin = Callable[[StepContext, NodeSession, DatabaseFact], Awaitable[None]]
@@ -316,19 +316,14 @@ def _fresh_backups(context: StepContext) -> None:
     """Return when every backup is young enough, or a node was removed before. Raises: Redo: make them anew."""
     journal = context.work.journal
     state = journal.state(context.run).lanes[context.lane.name]
-    removed = [
-        step.id
-        for step in context.lane.steps()
-        if step.action == "database_remove" and step.id in state.steps and state.steps[step.id].lines
-    ]
-    if removed:
+    removing = [step.id for step in context.lane.steps() if step.action == "database_remove"]
+    if any(state.steps[one].lines for one in removing if one in state.steps):
         return
     now = moment(journal.read(lambda connection: float(connection.execute(sa.select(tables.clock())).scalar_one())))
+    youngest = now - timedelta(seconds=context.step.params["backup_age_s"])
     backups: list[str] = context.step.params["backups"]
-    ended = [state.steps[one].ended_at if one in state.steps else None for one in backups]
-    old = [
-        one for one, at in zip(backups, ended, strict=True) if at is None or now - at > timedelta(seconds=BACKUP_AGE_S)
-    ]
+    ended = {one: state.steps[one].ended_at if one in state.steps else None for one in backups}
+    old = [one for one, at in ended.items() if at is None or at < youngest]
     if old:
-        why = f"backups are older than {BACKUP_AGE_S // 60} minutes: {', '.join(old)}"
+        why = f"a backup may be {context.step.params['backup_age_s'] // 60} minutes old, and is older: {', '.join(old)}"
         raise Redo((*backups, f"{context.lane.name}/backed-up"), why)

@@ -131,7 +131,7 @@ def _lane(
     if papers is not None:
         files = {place.node: papers.files(joined=place.joined) for place in found.every}
         parts += _making(papers, found, facts)
-    parts += point_of_no_return(found, facts, old)
+    parts += point_of_no_return(found, facts, old, [place for place in found.every if place.inside])
     if papers is None:
         parts.append(steps.dissolved(found))
     else:
@@ -163,10 +163,12 @@ def _making(papers: Papers, found: Places, facts: Mapping[str, NodeFacts]) -> li
     ]
 
 
-def point_of_no_return(found: Places, facts: Mapping[str, NodeFacts], old: Mapping[str, str]) -> list[Part]:
-    """Return the gate, the survey after it, the backups, and the removals: connected, replicas, the primary last."""
+def point_of_no_return(
+    found: Places, facts: Mapping[str, NodeFacts], old: Mapping[str, str], leaving: Sequence[Place]
+) -> list[Part]:
+    """Return the gate, the survey after it, the backups, and the way out of *leaving*: the primary last."""
     name, primary = found.cluster, found.primary
-    inside = [place for place in (*found.connected, *found.replicas, primary) if place.inside]
+    inside = [place for place in (*found.connected, *found.replicas, primary) if place in leaving]
     backups = [steps.backup(name, place, facts[place.node]) for place in found.every if place.joined]
     parts: list[Part] = [
         Gate(

@@ -45,6 +45,19 @@ class FileSet:
             server_certificate=fact.server_certificate,
         )
 
+    @classmethod
+    def named(cls, names: Sequence[str]) -> FileSet:
+        """Return the set that `names` of another one gave: five file names, or three."""
+        *server, client_key, client_certificate, ca_certificate = names
+        server_key, server_certificate = server or ("", "")
+        return cls(
+            client_key=client_key,
+            client_certificate=client_certificate,
+            ca_certificate=ca_certificate,
+            server_key=server_key,
+            server_certificate=server_certificate,
+        )
+
     @property
     def names(self) -> tuple[str, ...]:
         """The file names in the order of the command: five, or three."""
