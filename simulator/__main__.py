@@ -13,7 +13,8 @@ from pathlib import Path
 
 from simulator.control import ask
 from simulator.faults import Fault
-from simulator.machines import Fleet, FleetSettings
+from simulator.machines import Fleet
+from simulator.settings import FleetSettings
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,8 @@ from cryptography import x509
 from simulator.commandlog import Record
 from simulator.console import Script
 from simulator.faults import Fault, FaultKind
-from simulator.machines import USERNAME, Fleet, FleetSettings
+from simulator.machines import USERNAME, Fleet
+from simulator.settings import FleetSettings
 
 __all__ = ["Fleet", "FleetHandle", "FleetSettings", "start_fleet_in_thread"]
 _T = TypeVar("_T")

@@ -6,7 +6,7 @@ import pytest
 
 from simulator.__main__ import parser, settings_of
 from simulator.database import USUAL_SECONDS
-from simulator.machines import FleetSettings
+from simulator.settings import FleetSettings
 
 
 def _settings(*words: str) -> FleetSettings:
