@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.output import Format, OutputOption, emit, note, say, show_warnings
+from api.cli.plan_database import DatabaseChoice, DatabaseOption, PrimaryOption, SchemaOption
 from api.cli.surroundings import (
     CertificateOption,
     ClusterOption,
@@ -57,6 +58,9 @@ def show_plan(
     cluster: ClusterOption = None,
     node: NodeOption = None,
     certificate: CertificateOption = None,
+    database: DatabaseOption = "",
+    primary: PrimaryOption = "",
+    upgrade_schema: SchemaOption = False,
     within: WithinOption = "30d",
     survey: SurveyOption = False,
     save: Annotated[
@@ -66,7 +70,8 @@ def show_plan(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show what is due and every line that would be typed, with what it interrupts and the way back."""
-    made = from_options(fleet, cluster, node, certificate, within=within, survey=survey, at=at)
+    choice = DatabaseChoice(purpose=database, primary=primary, upgrade_schema=upgrade_schema)
+    made = from_options(fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at)
     if save is not None:
         write_private(save, (json.dumps(to_document(made), sort_keys=True, indent=1) + "\n").encode())
         note(f"the plan is in {save}; carry it out with `certbridge run {save}`")
@@ -87,23 +92,31 @@ def from_options(
     cluster: list[str] | None,
     node: list[str] | None,
     certificate: list[str] | None,
+    choice: DatabaseChoice,
     *,
     within: str,
     survey: bool,
     at: str | None,
 ) -> Plan:
     """Return the plan that the options of `plan` and `run` mean; servers are surveyed first when *survey* is said."""
+    from api.cli import plan_database
     from workflows.inventory import select
 
+    choice.check(certificate)
     span, moment = read_span(within), read_moment(at) if at else now()
     read, resolved = read_fleet(fleet)
     show_warnings(read.warnings)
     wanted = select(resolved, cluster or (), node or (), certificate or ())
     settings = load_settings()
+    facts_age = timedelta(hours=settings.facts_hours)
     with open_journal(settings) as journal:
-        if survey:
-            _survey(journal, resolved, wanted)
-        return make(journal, resolved, wanted, at=moment, within=span, facts_age=timedelta(hours=settings.facts_hours))
+        silent = _survey(journal, resolved, wanted) if survey else None
+        if not choice.purpose:
+            return make(journal, resolved, wanted, at=moment, within=span, facts_age=facts_age)
+        whole = plan_database.whole_clusters(resolved, wanted)
+        return plan_database.make(
+            journal, resolved, whole, choice, at=moment, within=span, facts_age=facts_age, silent=silent
+        )
 
 
 def make(
@@ -211,7 +224,8 @@ def check_fresh(journal: Journal, made: Plan) -> None:
         )
 
 
-def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> None:
+def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> frozenset[str]:
+    """Survey the clusters of *wanted* and return the nodes that did not answer."""
     from api.cli.survey import take
     from workflows.inventory import select
 
@@ -220,3 +234,4 @@ def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> No
     found = take(journal, fleet, whole, by=account())
     for name, error in found.failed.items():
         note(f"{name}: {error['text']}", "red")
+    return frozenset(found.failed)

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from api.cli.output import Span, counted
-from api.cli.run_text import STAGES
-from workflows.plan import Barrier, Gate, Interruption, LineKind, Plan, Step, walk
+from api.cli.output import Span, counted, lasted
+from api.cli.run_text import stage_name
+from workflows import outage
+from workflows.plan import DATABASE, Barrier, Gate, Interruption, Lane, LineKind, Plan, Step, walk
 
 Spans = tuple[Span, ...]
 
 
-def lines(plan: Plan, *, stages: Collection[int] = ()) -> Iterator[Spans]:
-    """Yield the plan lane by lane, steps in their order; *stages* keeps these stages alone, without gates."""
+PURPOSES = {
+    "renew": "the database cluster is taken apart and built again with new certificates",
+    "build": "a database cluster is built",
+    "dissolve": "the database cluster is taken apart; every node keeps the data it has",
+    "rollback": "the database cluster is built again with its old certificates",
+}
+"""What each purpose of a database plan comes to."""
+
+
+def lines(plan: Plan, *, first: bool = False) -> Iterator[Spans]:
+    """Yield the plan lane by lane, steps in their order; *first* keeps the steps before the first gate alone."""
+    if plan.kind == DATABASE and plan.purpose:
+        yield ((f"database {plan.purpose}: ", "bold"), PURPOSES.get(plan.purpose, ""))
     for lane in plan.lanes:
         yield ((f"lane {lane.name}", "bold"), f"  up to {lane.fail_limit} nodes may fail" if lane.fail_limit else "")
         stage = 0
         for part in walk(lane.tree):
             if isinstance(part, Step):
-                if stages and part.stage not in stages:
-                    continue
                 if part.stage != stage:
                     stage = part.stage
-                    yield ((f"  {stage} {STAGES.get(stage, part.action)}", "bold cyan"),)
+                    yield ((f"  {stage} {stage_name(plan.kind, stage) or part.action}", "bold cyan"),)
                 yield from _step(part)
-            elif not stages:
+            elif first and isinstance(part, Gate):
+                break
+            elif not first:
                 yield _border(part)
 
 
@@ -39,9 +51,25 @@ def summary_lines(plan: Plan) -> Iterator[Spans]:
     """Yield the sums: how many lines and restarts, which outage is predicted, and the digest of it all."""
     sums = summary(plan)
     yield (f"{_sums(sums)}, {counted(len(plan.wishes), 'certificate')}",)
-    for outage in sums["outage"]:
-        yield (f"  {outage['node']} {outage['service']}: {_seconds(outage)} predicted",)
+    if plan.kind == DATABASE:
+        for lane in plan.lanes:
+            yield from outage_lines(lane)
+    else:
+        for one in sums["outage"]:
+            yield (f"  {one['node']} {one['service']}: {one['from_s']} to {one['to_s']} s out of service predicted",)
     yield ("digest ", (plan.digest(), "bold"))
+
+
+def outage_lines(lane: Lane) -> Iterator[Spans]:
+    """Yield how long each node and the whole database cluster are predicted to be away."""
+    for node, span in outage.predicted(lane).items():
+        yield (f"  {node}: its database is away for {span_of(span)} (predicted)",)
+    yield (f"  {lane.name}: the database cluster is away for {span_of(outage.predicted_cluster(lane))} (predicted)",)
+
+
+def span_of(span: outage.Span) -> str:
+    """Return a predicted length of time: "40 s to 18 min"."""
+    return f"{lasted(span[0])} to {lasted(span[1])}" if span[0] >= 10 else f"{span[0]} s to {lasted(span[1])}"
 
 
 def sums_line(plan: Plan) -> Spans:
@@ -58,12 +86,12 @@ def summary(plan: Plan) -> dict[str, Any]:
     """Return {"commands", "transfers", "restarts", "certificates", "gates", "nodes", "outage": [{…}]}."""
     steps = [step for lane in plan.lanes for step in lane.steps()]
     every = [line for step in steps for line in step.lines]
-    outage: dict[tuple[str, str], list[Interruption]] = {}
+    away: dict[tuple[str, str], list[Interruption]] = {}
     for step in steps:
         # One restart may interrupt several things at once: the longest of them counts, not their sum.
         for service in dict.fromkeys(one.service for one in step.interrupts):
             longest = max((one for one in step.interrupts if one.service == service), key=lambda one: one.to_s)
-            outage.setdefault((step.node, service), []).append(longest)
+            away.setdefault((step.node, service), []).append(longest)
     return {
         "commands": sum(line.kind is LineKind.COMMAND for line in every),
         "transfers": sum(line.kind is not LineKind.COMMAND for line in every),
@@ -78,9 +106,23 @@ def summary(plan: Plan) -> dict[str, Any]:
                 "from_s": sum(x.from_s for x in found),
                 "to_s": sum(x.to_s for x in found),
             }
-            for (node, service), found in outage.items()
+            for (node, service), found in away.items()
         ],
+    } | _database_sums(plan)
+
+
+def _database_sums(plan: Plan) -> dict[str, Any]:
+    """Return {"purpose", "away": {lane: {"cluster", "nodes"}}} of a database plan, seconds from and to; else {}."""
+    if plan.kind != DATABASE:
+        return {}
+    away = {
+        lane.name: {
+            "cluster": list(outage.predicted_cluster(lane)),
+            "nodes": {node: list(span) for node, span in outage.predicted(lane).items()},
+        }
+        for lane in plan.lanes
     }
+    return {"purpose": plan.purpose, "away": away}
 
 
 def _step(step: Step) -> Iterator[Spans]:
@@ -89,15 +131,17 @@ def _step(step: Step) -> Iterator[Spans]:
         yield ("        ", (str(line), "green"))
     for one in step.interrupts:
         yield ("      ", (f"interrupts: {one.what} ({one.from_s} to {one.to_s} s)", "yellow"))
-    for line in step.undo:
-        yield ("      ", (f"way back: {line}", "dim"))
+    said = str(step.params.get("way_back", ""))
+    if said:
+        yield ("      ", (f"way back after it: {said}", "dim"))
+    if not said.startswith("none"):
+        for line in step.undo:
+            yield ("      ", (f"way back: {line}", "dim"))
+    if step.parks:
+        yield ("      ", ("if this fails, the others go on", "dim"))
 
 
 def _border(part: Barrier | Gate) -> Spans:
     if isinstance(part, Gate):
         return ("  ", (f"── gate {part.name}: {part.needs}", "bold yellow"))
     return ("  ", (f"── barrier: {part.holds}", "dim"))
-
-
-def _seconds(outage: Mapping[str, Any]) -> str:
-    return f"{outage['from_s']} to {outage['to_s']} s out of service"

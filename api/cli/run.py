@@ -1,6 +1,7 @@
 """`certbridge run`: start what a plan shows, after a person has seen the lines that come first.
 
-Stages 200 and 300 make new files only, so one yes is enough for them; what interrupts anything waits behind the gates.
+What stands before the first gate makes new files only (stages 200 and 300; of a database up to the hand-out, when its
+own CA signs), so one yes is enough for it; what interrupts anything waits behind the gates.
 Keys and CSRs that were brought in (`key: file`) are checked here and sealed in the same commit that starts the run.
 """
 
@@ -14,6 +15,7 @@ import typer
 
 from api.cli import plan as planning
 from api.cli.output import Format, OutputOption, emit, note, say
+from api.cli.plan_database import DatabaseChoice, DatabaseOption, PrimaryOption, SchemaOption
 from api.cli.surroundings import (
     CertificateOption,
     ClusterOption,
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from workflows.plan import Plan
     from workflows.settings import Settings
 
-FIRST_STAGES = (200, 300)
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to *app*."""
@@ -49,6 +49,9 @@ def run(
     cluster: ClusterOption = None,
     node: NodeOption = None,
     certificate: CertificateOption = None,
+    database: DatabaseOption = "",
+    primary: PrimaryOption = "",
+    upgrade_schema: SchemaOption = False,
     within: planning.WithinOption = "30d",
     survey: planning.SurveyOption = False,
     at: planning.NowOption = None,
@@ -59,11 +62,12 @@ def run(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Start a run and print its id: prepare and request at once, then it waits for approval."""
+    choice = DatabaseChoice(purpose=database, primary=primary, upgrade_schema=upgrade_schema)
     if file is not None:
-        _refuse_selectors(fleet, cluster, node, certificate, survey=survey, at=at)
+        _refuse_selectors(fleet, cluster, node, certificate, database, primary, upgrade_schema, survey=survey, at=at)
         made = planning.read_document(file)
     else:
-        made = planning.from_options(fleet, cluster, node, certificate, within=within, survey=survey, at=at)
+        made = planning.from_options(fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at)
     from api.cli import plan_text
 
     if made.empty:
@@ -72,7 +76,7 @@ def run(
     settings = load_settings()
     with open_journal(settings) as journal:
         planning.check_fresh(journal, made)
-        for line in (*plan_text.lines(made, stages=FIRST_STAGES), *plan_text.notices(made)):
+        for line in (*plan_text.lines(made, first=True), *plan_text.notices(made)):
             note("".join(span if isinstance(span, str) else span[0] for span in line))
         note(f"digest {made.digest()}; whatever interrupts a service waits behind the gates")
         confirm("Begin with these lines?", yes=yes)

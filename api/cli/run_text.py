@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from api.cli.output import Span, lasted, moment, say
+from workflows.plan import DATABASE
 
 if TYPE_CHECKING:
     from api.run_view import LaneView, PartView, RunView
@@ -27,6 +28,24 @@ STAGES = {
     900: "close",
 }
 """The names of the stages of DESIGN.md section 7."""
+
+DATABASE_STAGES = {
+    **{number: STAGES[number] for number in (200, 300, 400, 500, 550)},
+    600: "backup",
+    700: "remove",
+    720: "initialize",
+    740: "join",
+    760: "connect",
+    780: "upgrade_schema",
+    800: "prove",
+}
+"""The same of a rebuild of a database cluster (DESIGN.md section 7, last paragraph)."""
+
+
+def stage_name(kind: str, stage: int) -> str:
+    """Return what a stage of a plan of this *kind* is called, "" when it has no name."""
+    return (DATABASE_STAGES if kind == DATABASE else STAGES).get(stage, "")
+
 
 STYLES = {
     "done": "green",
@@ -54,7 +73,7 @@ def lines(shown: RunView, *, short: bool = False) -> Iterator[Spans]:
         (shown.status, STYLES.get(shown.status, "")),
     )
     for lane in shown.lanes:
-        yield from _lane(lane, short=short)
+        yield from _lane(lane, shown.kind, short=short)
 
 
 def waiting_lines(lane: LaneView) -> Iterator[Spans]:
@@ -91,7 +110,7 @@ def _next(shown: RunView) -> Iterator[str]:
         yield f"next: mend the cause, then `certbridge runs resume {shown.run}`"
 
 
-def _lane(lane: LaneView, *, short: bool) -> Iterator[Spans]:
+def _lane(lane: LaneView, kind: str, *, short: bool) -> Iterator[Spans]:
     done = sum(part.status == "done" for part in lane.parts)
     yield (
         (f"lane {lane.name}", "bold"),
@@ -107,7 +126,7 @@ def _lane(lane: LaneView, *, short: bool) -> Iterator[Spans]:
             continue
         if part.stage and part.stage != stage:
             stage = part.stage
-            yield (("  " + f"{stage} {STAGES.get(stage, '')}".rstrip(), "bold dim"),)
+            yield (("  " + f"{stage} {stage_name(kind, stage)}".rstrip(), "bold dim"),)
         yield _part(part)
         yield from _error(part, "        ")
     yield from waiting_lines(lane)

@@ -1,0 +1,132 @@
+"""`plan --database` and the first words of `run --database`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.cli.database_facts import CLUSTER, NODES, survey_databases
+
+
+def test_plan_shows_every_line_with_its_question_in_the_order_of_the_rebuild(world):
+    """Stages have their own names, questions their answers, and the outage is predicted for nodes and cluster."""
+    survey_databases(world)
+    shown = world.ok("plan", "--database", "renew").splitlines()
+    stages = [line.strip() for line in shown if line.startswith("  ") and line.strip()[:3].isdigit()]
+    expected = ["200 prepare", "300 request", "400 sign", "500 deliver", "550 recheck", "600 backup", "700 remove"]
+    assert stages == [*expected, "720 initialize", "740 join", "760 connect", "800 prove"]
+    assert shown[0].startswith("database renew: ")
+    assert "        database cluster remove   [(Y/n) → Y]" in shown
+    assert shown.count("      if this fails, the others go on") == 2
+    assert "  cms1: its database is away for 30 s to 5 min (predicted)" in shown
+    assert "  seoul: the database cluster is away for 90 s to 26 min (predicted)" in shown
+    assert any("way back after it: none but forward, or the backup" in line for line in shown)
+
+
+def test_plan_shows_the_lines_back_where_the_old_files_are_good(world):
+    """As long as the old certificates hold, each removed node can be taken back by its own lines."""
+    survey_databases(world, days=20)
+    shown = world.ok("plan", "--database", "renew").splitlines()
+    assert "      way back: database cluster join 10.0.0.1   [(Y/n) → Y]" in shown
+    assert "      way back after it: its own lines back, while the primary is in the cluster" in shown
+
+
+def test_plan_says_in_json_how_long_each_node_is_away(world):
+    """Programs get the same numbers."""
+    survey_databases(world)
+    summary = world.json("plan", "--database", "dissolve")["summary"]
+    assert summary["purpose"] == "dissolve"
+    away = {"cluster": [30, 360], "nodes": {node: [10, 120] for node in NODES}}
+    assert summary["away"] == {"seoul": away}
+
+
+def test_nothing_due_says_until_when_all_is_well(world):
+    """An empty plan is exit 0, with the reason on standard error."""
+    survey_databases(world, days=200)
+    result = world.say("plan", "--database", "renew")
+    assert (result.exit_code, result.stdout) == (0, "Nothing is due: everything is as wanted.\n")
+    assert "seoul: its database certificates are as wanted; db" in result.stderr
+    assert "within 30 days is due (`--within`)" in result.stderr
+    assert "700 remove" in world.ok("plan", "--database", "renew", "--within", "300d")
+
+
+def test_a_cluster_is_taken_whole_whatever_was_selected(world):
+    """One connected node in the selection means its cluster; so the plan is the same, byte for byte."""
+    survey_databases(world)
+    whole = world.json("plan", "--database", "renew")
+    assert world.json("plan", "--database", "renew", "--node", "cms3") == whole
+    assert world.json("plan", "--database", "renew", "--cluster", "seoul") == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--database", "renew", "--certificate", "callbridge"], "does not go with `--database`"),
+        (["--primary", "cms1"], "`--primary` is for database clusters"),
+        (["--upgrade-schema"], "`--upgrade-schema` is for database clusters"),
+        (["--database", "dissolve", "--upgrade-schema"], "no schema to upgrade"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(world, words, said):
+    """Exit 2, for `plan` and for `run`."""
+    survey_databases(world)
+    for command in ("plan", "run"):
+        result = world.say(command, *words)
+        assert result.exit_code == 2
+        assert said in result.stderr
+
+
+def test_findings_come_with_remedies(world):
+    """No plan where the inventory contradicts the servers: exit 1, each finding with what to do."""
+    survey_databases(world)
+    result = world.say("plan", "--database", "build")
+    assert result.exit_code == 1
+    assert "cms1, cms2, cms3 are in a database cluster already" in result.stderr
+    assert "→ Use `certbridge plan --database renew`" in result.stderr
+
+
+def test_a_node_that_did_not_answer_its_last_survey_is_named(world):
+    """Its facts of an hour ago do not count: what its database holds now is not known."""
+    survey_databases(world)
+    with world.worker(fail={"seoul/cms2/survey": "no route to host"}):
+        assert world.say("survey", "--node", "cms2").exit_code == 1
+    result = world.say("plan", "--database", "renew")
+    assert result.exit_code == 1
+    assert "cms2: is joined and did not answer the last survey" in result.stderr
+    assert "set `database: none`" in result.stderr
+
+
+def test_a_node_without_a_place_in_the_cluster_holds_nobody_up(world):
+    """A dead server that the inventory took out of the cluster is not looked at."""
+    survey_databases(world)
+    with world.worker(fail={"seoul/cms2/survey": "no route to host"}):
+        world.say("survey", "--node", "cms2")
+    gone = "port: 2202, database: none, database_address: 10.0.0.2"
+    world.fleet.write_text(CLUSTER.replace("port: 2202, database: joined", gone))
+    shown = world.ok("plan", "--database", "renew")
+    assert "cms2: leaves the cluster" not in shown
+    assert "cms1: leaves the cluster (primary)" in shown
+
+
+def test_survey_that_comes_with_the_plan_decides_who_is_silent(world):
+    """`--survey` reads the whole cluster first; who fails then is silent, and nobody else."""
+    survey_databases(world)
+    with world.worker(fail={f"seoul/{node}/survey": "no route to host" for node in NODES}):
+        result = world.say("plan", "--database", "renew", "--survey", "--node", "cms1")
+    assert result.exit_code == 1
+    assert [node for node in NODES if f"{node}: is" in result.stderr] == list(NODES)
+
+
+def test_run_shows_what_is_done_while_the_cluster_stands_and_asks_once(world):
+    """Up to the hand-out all lines are new files; what is behind the gate is not among them."""
+    survey_databases(world)
+    world.beat()
+    refused = world.say("run", "--database", "renew")
+    assert refused.exit_code == 2
+    result = world.say("run", "--database", "renew", "--yes")
+    assert result.exit_code == 0
+    assert "pki sign dbserver-1 dbca" in result.stderr
+    assert "sftp upload dbclient-1.key" in result.stderr
+    assert "database cluster remove" not in result.stderr
+    run = result.stdout.strip()
+    assert world.journal.plan(run)["purpose"] == "renew"
+    assert world.say("run", "--database", "renew", "--yes").exit_code == 4
