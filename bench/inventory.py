@@ -24,7 +24,8 @@ def fleet_text(nodes: int) -> str:
         lines.append(f"  - name: c{cluster}\n    nodes:")
         lines += [
             f"      - name: c{cluster}n{node}\n        address: 10.{cluster // 250}.{cluster % 250}.{node + 1}\n"
-            f"        port: 22\n        interface: a\n        database: {'joined' if node < 3 else 'connected'}\n        credential: cms\n"
+            f"        port: 22\n        interface: a\n        credential: cms\n"
+            f"        database: {'joined' if node < 3 else 'connected'}\n"
             f"        proof: {{webadmin: {{port: 8443}}, turn: none}}"
             for node in range(10)
         ]

@@ -205,8 +205,9 @@ class _Following:
         return asyncio.get_running_loop().time()
 
     def began(self) -> None:
-        """Note that the line was sent just now."""
+        """Note that the line was sent just now: what the node said before tells nothing of it."""
         self.since = self.context.now()
+        self.fact = None
         self.idle_since = None
 
     def saw(self, fact: DatabaseFact | None) -> None:

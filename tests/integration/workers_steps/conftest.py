@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from database_engine import DatabaseEngine
 from steps_engine import Engine, only
 
 from simulator import pki
@@ -43,6 +44,24 @@ def start(key_file: Path, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
                     change(document)
 
             engine = Engine(fleet, folder, both)
+            stack.callback(engine.close)
+            return engine
+
+        yield begin
+
+
+@pytest.fixture
+def start_database(key_file: Path, tmp_path: Path) -> Iterator[Callable[..., DatabaseEngine]]:
+    """Return a function that starts a fleet with a database cluster, and an engine that rebuilds it."""
+    with ExitStack() as stack:
+
+        def begin(change: Callable[[dict[str, Any]], None] | None = None, **settings: Any) -> DatabaseEngine:
+            folder = tmp_path / f"engine-{len(list(tmp_path.iterdir()))}"
+            folder.mkdir()
+            quick = {"speed": 400.0, "reboot_s": 0.3, "services": ("callbridge", "webadmin")}
+            wanted = {"key_pool": key_file, "out": folder / "fleet"} | quick | settings
+            fleet: FleetHandle = stack.enter_context(start_fleet_in_thread(FleetSettings(**wanted)))
+            engine = DatabaseEngine(fleet, folder, change)
             stack.callback(engine.close)
             return engine
 

@@ -108,7 +108,7 @@ class DatabaseEngine(Engine):
         """Return {node: its role in the database cluster} as the simulator has it."""
         return {node: str(state["role"] or NONE) for node, state in self.databases().items()}
 
-    def violations(self, primary: str = "cmscore1", *, removes: bool = True) -> list[str]:
+    def violations(self, primary: str = "cmscore1", *, removes: bool = True, complete: bool = True) -> list[str]:
         """Return what the checker finds wrong in the simulator's command log."""
         return check(
             self.fleet.records(),
@@ -116,4 +116,5 @@ class DatabaseEngine(Engine):
             addresses={node: self.fleet.address(node) for node in self.fleet.nodes},
             primary={"seoul": primary},
             removes=removes,
+            complete=complete,
         )
