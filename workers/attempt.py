@@ -16,7 +16,7 @@ from typing import Any, Literal
 import stamina
 import structlog
 
-from workers import control, rollback, steps
+from workers import control, rollback, runbooks, steps
 from workers.context import Redo, StepContext, Wait, Work
 from workflows.actions import READING_KINDS
 from workflows.canvas import ends_canvas, header_of
@@ -75,11 +75,14 @@ class Attempt:
         if isinstance(claimed, Drop):
             log.info("step_dropped", run=self._run, step=self._step.id, reason=claimed.reason.value)
             return Outcome.DROPPED
+        runbooks.keep(self._work.settings, journal, self._plan, self._run)
         try:
             return self._work.loop.call(self._carry_out(claimed))
         except LeaseLost:
             log.warning("lease_lost", run=self._run, step=self._step.id)
             return Outcome.LOST
+        finally:
+            runbooks.keep(self._work.settings, journal, self._plan, self._run)
 
     def _claim(self, tx: Transaction, *, left_out: frozenset[str]) -> Claim | Drop:
         return claims.claim(

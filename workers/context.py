@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 
+from workers import runbooks
 from workers.connections import Connections
 from workers.credentials import Credentials
 from workers.loop import LoopThread
@@ -273,6 +274,7 @@ class StepContext:
     ) -> None:
         place = self.number_of(line) if number is None else number
         await self.write(claims_intent(self.claim, place, str(line), back=place >= UNDO_OFFSET))
+        await self._keep_runbook()
         self.sent[place] = self.sent.get(place, 0) + 1
         self.looked_at -= {place}
         self.began = True
@@ -291,7 +293,11 @@ class StepContext:
 
     async def _outcome(self, number: int, state: str, text: str) -> None:
         await self.write(claims_outcome(self.claim, number, state, text))
+        await self._keep_runbook()
         self.outcomes[number] = state
+
+    async def _keep_runbook(self) -> None:
+        await runbooks.keep_in_time(self.work.settings, self.work.journal, self.plan, self.run)
 
     async def _same_there(self, session: NodeSession, line: Line, data: bytes) -> str:
         """Return the SHA-256 of the file on the server when it is *data*, else "" (a key cannot be compared)."""

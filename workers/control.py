@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import structlog
 from celery import Celery
 
-from workers import issuers
+from workers import issuers, runbooks
 from workers.context import Work
 from workflows import papers
 from workflows.actions import automatic
@@ -45,9 +45,11 @@ _SENDING = threading.Lock()
 # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def watch_outbox(work: Work, app: Celery, stopping: threading.Event) -> None:
     """Send what the outbox holds, every 100 ms, until *stopping* is set. A failure is logged and tried again."""
+    runbook = runbooks.Watch(work.settings, work.journal, lambda run: work.plan(run)[0])
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="outbox") as pool:
         while not stopping.wait(work.settings.outbox_ms / 1000):
             try:
+                pool.submit(runbook.look)
                 send_due(work, app, pool)
             except Exception as error:  # noqa: BLE001 - this thread must outlive a database or broker that is away
                 log.warning("outbox_failed", error=f"{type(error).__name__}: {error}")
