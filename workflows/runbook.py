@@ -196,5 +196,5 @@ def _time(at: datetime | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return *text* on one line, so that no reply of a server can look like a line of this file."""
-    return " ".join(text.split())
+    """Return *text* on one line and printable, so that no reply of a server can look like a line of this file."""
+    return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))

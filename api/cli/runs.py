@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from api.cli.surroundings import (
 if TYPE_CHECKING:
     from api.run_view import RunView
     from workflows.journal import Journal, RunSummary
+    from workflows.settings import Settings
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or @latest.")]
 LaneOption = Annotated[str, typer.Option("--lane", help="Only this lane.")]
@@ -38,6 +40,7 @@ def register(app: typer.Typer) -> None:
     group.command("pause")(pause)
     group.command("cancel")(cancel)
     group.command("report")(report)
+    group.command("runbook")(runbook)
     app.add_typer(group, name="runs", help="List, show, follow, resume, pause, cancel and report runs.")
 
 
@@ -106,10 +109,15 @@ def pause(
     """Hold a run at the next step border."""
     from workflows import actions
 
-    with open_journal() as journal:
+    settings = load_settings()
+    with open_journal(settings) as journal:
         name = run_id(journal, run)
         moved = actions.pause(journal, name, by=account(), lane=lane, reason=reason)
+        stands = _stands(journal, name)
     _tell(name, moved, "is held at its next step border", "does not move anyway")
+    if stands:
+        _tell_standing(stands)
+        note(f"The lines to go on or back by hand are in {_runbook_file(settings, name)}")
 
 
 def cancel(
@@ -120,12 +128,24 @@ def cancel(
     """End a run for good at the next step border, and free its servers."""
     from workflows import actions
 
-    with open_journal() as journal:
+    settings = load_settings()
+    with open_journal(settings) as journal:
         name = run_id(journal, run)
         journal.state(name)
+        stands = _stands(journal, name)
+        if stands:
+            _tell_standing(stands)
+            note(
+                "Cancelling leaves the servers in that state: what was sent goes on to its end, nothing more is sent, "
+                "nothing is put back."
+            )
+            note(f"The lines to finish or to go back by hand are in {_runbook_file(settings, name)}")
         confirm(f"End run {name} for good?", yes=yes)
         moved = actions.cancel(journal, name, by=account(), reason=reason)
     _tell(name, moved, "is cancelled", "was over already")
+    if stands:
+        say(str(_runbook_file(settings, name)))
+        note(f"`certbridge runs runbook {name}` shows it as the journal has it now, also without an engine.")
 
 
 def report(
@@ -144,6 +164,31 @@ def report(
     say(str(file))
 
 
+def runbook(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else it is shown.")] = None,
+) -> None:
+    """Show what is done, in doubt and next in a database run, and the lines back; needs no engine."""
+    from workflows.errors import InputError
+    from workflows.plan import DATABASE, Plan
+    from workflows.runbook import render
+
+    with open_journal() as journal:
+        name = run_id(journal, run)
+        state = journal.state(name)
+        if state.kind != DATABASE:
+            raise InputError(
+                f"Run {name} is a {state.kind} run; only database runs have a runbook.",
+                remedy=f"`certbridge runs show {name}` tells how it stands, `runs report` every line.",
+            )
+        text = render(Plan.from_json(journal.plan(name)), state, now=now())
+    if out is None:
+        sys.stdout.write(text)  # as it is: no colours, and no line broken to the width of the terminal
+        return
+    write_private(out, text.encode())
+    say(str(out))
+
+
 def look(journal: Journal, run: str) -> RunView:
     """Return how *run* stands now. Raises: JournalError: no such run."""
     from api.run_view import view
@@ -157,6 +202,25 @@ def _status(one: RunSummary) -> str:
         return one.outcome
     flags: set[str] = set(one.lanes.values())
     return next((flag for flag in ("", "waiting", "stopped", "paused", "cancelled") if flag in flags), "") or "running"
+
+
+def _stands(journal: Journal, run: str) -> tuple[str, ...]:
+    """Return where the lanes of a database run stand, () of any other run."""
+    from workflows.plan import DATABASE, Plan
+    from workflows.runbook import standing_lines
+
+    state = journal.state(run)
+    return standing_lines(Plan.from_json(journal.plan(run)), state) if state.kind == DATABASE else ()
+
+
+def _tell_standing(stands: tuple[str, ...]) -> None:
+    for line in stands:
+        note(line)
+
+
+def _runbook_file(settings: Settings, run: str) -> Path:
+    """Return where the workers keep the runbook of *run*."""
+    return settings.runbooks_dir / f"{run}.md"
 
 
 def _tell(run: str, moved: tuple[str, ...], done: str, nothing: str) -> None:
