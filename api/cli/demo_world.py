@@ -7,6 +7,7 @@ Everything that was started is stopped at the end, after Ctrl-C too.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from api.cli.output import say
 from workflows.errors import EngineError
@@ -26,9 +27,12 @@ _READY_WITHIN_S = 60.0
 
 
 class World:
-    """A simulated fleet and an engine; a context manager. *keep* leaves its directory where it is."""
+    """A simulated fleet and an engine; a context manager. *keep* leaves its directory where it is.
 
-    def __init__(self, *, keep: bool) -> None:
+    *more* are settings of the engine that differ from the usual ones.
+    """
+
+    def __init__(self, *, keep: bool, **more: Any) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="certbridge-demo-"))
         self.fleet = self.root / "fleet"
         self.state = self.root / "state"
@@ -38,7 +42,7 @@ class World:
         # The user's own settings are for the user's own fleet.
         own = {name: value for name, value in os.environ.items() if not name.startswith("CERTBRIDGE_")}
         settings = Settings.load(
-            {}, state=self.state, fleet=self.fleet / "fleet.yaml", flower_port=_free_port(), fleet_threads=64
+            {}, state=self.state, fleet=self.fleet / "fleet.yaml", flower_port=_free_port(), fleet_threads=64, **more
         )
         self.settings = settings
         self.environment = own | settings.environment()
@@ -72,6 +76,19 @@ class World:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise EngineError(f"The simulator did not start: {log.read_text(errors='replace').strip()[-500:]}")
             time.sleep(0.05)
+
+    def simulated(self, node: str) -> dict[str, Any]:
+        """Return what the simulator itself says of the database of *node*, past all command lines.
+
+        Raises: EngineError: it does not answer.
+        """
+        request = json.dumps({"do": "database", "node": node})
+        words = [sys.executable, "-m", "simulator", "control", str(self.fleet), request]
+        found = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
+        if found.returncode:
+            raise EngineError(f"The simulator does not answer: {found.stderr.strip()[-300:]}")
+        database: dict[str, Any] = json.loads(found.stdout)["database"]
+        return database
 
     def start_engine(self) -> None:
         """Run `certbridge up --detach`. Raises: EngineError."""

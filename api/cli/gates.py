@@ -26,7 +26,10 @@ RunArgument = Annotated[
 ]
 RunOption = Annotated[str, typer.Option("--run", help="The run's id or @latest; may be left out when one run waits.")]
 LaneOption = Annotated[str, typer.Option("--lane", help="Only this lane.")]
-GateOption = Annotated[Literal["", "sign", "go"], typer.Option("--gate", help="Only this gate: sign or go.")]
+GateOption = Annotated[
+    Literal["", "sign", "go", "point-of-no-return"],
+    typer.Option("--gate", help="Only this gate: sign, go or point-of-no-return."),
+]
 
 LARGEST = 20_000_000
 """How many bytes a delivery may hold in all; certificates are small."""

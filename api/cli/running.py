@@ -10,7 +10,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -70,12 +70,26 @@ def simulator(
     latency: Annotated[str, typer.Option(help="Seconds for `pki csr`, or 'pki csr=3,webadmin enable=0.5'.")] = "",
     key_pool: Annotated[str, typer.Option(help="Number of keys made beforehand, or a file of PEM keys.")] = "",
     days_left: Annotated[float, typer.Option(help="Days left of the old certificates; negative: expired.")] = 12.0,
+    joined: Annotated[
+        int | None, typer.Option(min=1, max=5, help="Servers that hold the database, per cluster.")
+    ] = None,
+    connected: Annotated[int | None, typer.Option(min=0, help="Servers that only use it, per cluster.")] = None,
+    database_days_left: Annotated[
+        float | None, typer.Option(help="Days left of the database certificates; else as --days-left.")
+    ] = None,
+    database: Annotated[
+        Literal["ready", "none"], typer.Option(help="Whether the database cluster stands, or is still to be built.")
+    ] = "ready",
+    speed: Annotated[float, typer.Option(min=0.1, help="Seconds of a database operation in one second.")] = 40.0,
     fault: Annotated[list[str] | None, typer.Option(help="A fault as JSON; may be repeated.")] = None,
     services: Annotated[str, typer.Option(help="webadmin,callbridge,…; else the usual ones of the release.")] = "",
 ) -> None:
     """Run a fleet of simulated servers in the foreground, until Ctrl-C."""
     words = ["--clusters", str(clusters), "--nodes", str(nodes), "--release", release, "--out", str(out)]
-    words.append(f"--days-left={days_left}")
+    words += [f"--days-left={days_left}", "--database", database, "--speed", str(speed)]
+    for name, number in (("joined", joined), ("connected", connected), ("database-days-left", database_days_left)):
+        if number is not None:
+            words.append(f"--{name}={number}")
     for option, value in (("--latency", latency), ("--key-pool", key_pool), ("--services", services)):
         if value:
             words += [option, value]
@@ -103,8 +117,20 @@ def demo(
     ask: Annotated[bool, typer.Option("--ask", help="Let me decide at the gates.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep state, journal and logs afterwards.")] = False,
     latency: Annotated[float, typer.Option(min=0.0, help="Seconds that a server takes for a key and its CSR.")] = 2.0,
+    database: Annotated[
+        bool, typer.Option("--database", help="Rebuild a database cluster whose certificates are expired instead.")
+    ] = False,
+    joined: Annotated[int, typer.Option(min=1, max=5, help="With --database: servers that hold the database.")] = 3,
+    connected: Annotated[int, typer.Option(min=0, help="With --database: servers that only use it.")] = 2,
 ) -> None:
     """Renew a simulated fleet from survey to proof, with the commands that you would use yourself."""
+    if database:
+        from api.cli.demo_database import DatabaseStory
+
+        with DatabaseStory(
+            clusters=clusters, joined=joined, connected=connected, release=release, ask=ask, keep=keep
+        ) as rebuilt:
+            raise typer.Exit(rebuilt.tell())
     from api.cli.demo import Story
 
     with Story(clusters=clusters, nodes=nodes, release=release, ask=ask, keep=keep, latency=latency) as story:
