@@ -144,9 +144,9 @@ def _reasons(wish: DatabaseWish, place: Place, facts: NodeFacts, *, now: datetim
         return
     for name in fact.expired:
         yield f"{name} is expired, says the server"
-    roles = (wish.server, wish.client) if place.joined else (wish.client,)
-    for pair, (_, certificate) in zip(roles, place.old.pairs, strict=True):
-        yield from _certificate(facts, certificate, pair, now + within)
+    if place.joined:  # a server pair that a connected node names besides is of no use there
+        yield from _certificate(facts, place.old.server_certificate, wish.server, now + within)
+    yield from _certificate(facts, place.old.client_certificate, wish.client, now + within)
     yield from _certificate(facts, place.old.ca_certificate, None, now + within)
 
 
@@ -172,6 +172,8 @@ def _kept_ca(
     old = found.primary.old
     if wish.issuer != BUILT_IN_CA or not wish.keep_ca or old is None or not old.ca_certificate.endswith(".crt"):
         return ""
+    if old.ca_certificate in {certificate for _, certificate in old.pairs}:
+        return ""  # a pair that is its own CA must not sign others
     stem = old.ca_certificate.removesuffix(".crt")
     here = facts[found.primary.node]
     stored, key = here.file(old.ca_certificate), here.file(f"{stem}.key")

@@ -68,7 +68,14 @@ def plan_database(
     for cluster in chosen:
         whole = fleet.cluster(cluster.name)  # never a part of a cluster
         try:
-            found = places(whole, facts, primary=primary, building=purpose is Purpose.BUILD, silent=silent)
+            found = places(
+                whole,
+                facts,
+                primary=primary,
+                building=purpose is Purpose.BUILD,
+                dissolving=purpose is Purpose.DISSOLVE,
+                silent=silent,
+            )
         except PlanError as error:
             findings += error.findings
             continue
@@ -122,7 +129,10 @@ def _lane(
     upgrade_schema: bool,
 ) -> Lane:
     name = found.cluster
-    prepared = [steps.prepare(name, papers, place, facts[place.node], old[place.node]) for place in found.every]
+    alone = len(found.every) == 1
+    prepared = [
+        steps.prepare(name, papers, place, facts[place.node], old[place.node], alone=alone) for place in found.every
+    ]
     parts: list[Part] = [
         Par(tuple(prepared)),
         Barrier(id=f"{name}/prepared", name="prepared", holds="every node is ready"),
@@ -131,7 +141,8 @@ def _lane(
     if papers is not None:
         files = {place.node: papers.files(joined=place.joined) for place in found.every}
         parts += _making(papers, found, facts)
-    parts += point_of_no_return(found, facts, old, [place for place in found.every if place.inside])
+    leaving = [place for place in found.every if place.inside]
+    parts += point_of_no_return(found, facts, old, leaving, rebuilt=papers is not None)
     if papers is None:
         parts.append(steps.dissolved(found))
     else:
@@ -164,17 +175,28 @@ def _making(papers: Papers, found: Places, facts: Mapping[str, NodeFacts]) -> li
 
 
 def point_of_no_return(
-    found: Places, facts: Mapping[str, NodeFacts], old: Mapping[str, str], leaving: Sequence[Place]
+    found: Places,
+    facts: Mapping[str, NodeFacts],
+    old: Mapping[str, str],
+    leaving: Sequence[Place],
+    *,
+    rebuilt: bool = True,
 ) -> list[Part]:
-    """Return the gate, the survey after it, the backups, and the way out of *leaving*: the primary last."""
+    """Return the gate, the survey after it, the backups, and the way out of *leaving*: the primary last.
+
+    Where a person named another one, the node that is the primary now stays as long as it can: its peers go by it.
+    *rebuilt* is False when the cluster is dissolved.
+    """
     name, primary = found.cluster, found.primary
-    inside = [place for place in (*found.connected, *found.replicas, primary) if place in leaving]
+    replicas = sorted(found.replicas, key=lambda one: steps.told_primary(facts[one.node]))
+    inside = [place for place in (*found.connected, *replicas, primary) if place in leaving]
+    acting = steps.told_primary(facts[primary.node])
     backups = [steps.backup(name, place, facts[place.node]) for place in found.every if place.joined]
     parts: list[Part] = [
         Gate(
             id=f"{name}/{POINT_OF_NO_RETURN}",
             name=POINT_OF_NO_RETURN,
-            needs=_needs(found, old),
+            needs=_needs(found, old, leaving, rebuilt=rebuilt),
             two_people=found.settled,
         ),
         Par(tuple(steps.recheck(name, place, facts[place.node]) for place in found.every)),
@@ -185,7 +207,7 @@ def point_of_no_return(
     ids = [step.id for step in backups]
     for place in inside:
         parts += [
-            steps.remove(name, place, facts[place.node], primary, ids, _way_back(place, old)),
+            steps.remove(name, place, facts[place.node], primary, ids, _way_back(place, old, inside, acting=acting)),
             Barrier(
                 id=f"{name}/{place.node}/removed",
                 name=f"{place.node} removed",
@@ -245,38 +267,55 @@ def _no_way_back(place: Place, facts: Mapping[str, NodeFacts], *, now: datetime)
     return ""
 
 
-def _way_back(place: Place, old: Mapping[str, str]) -> str:
-    if old[place.node]:
+def _way_back(place: Place, old: Mapping[str, str], inside: Sequence[Place], *, acting: bool) -> str:
+    """Return the way back that holds when *place* was removed; *acting*: the primary of the plan is it now, too."""
+    alone = place.role != PRIMARY and acting
+    # By itself a node comes back to the primary, whose files must then be good as well.
+    needed = [one for one in inside if one is place or one.role == PRIMARY or not alone]
+    if any(old[one.node] for one in needed):
         return "none but forward, or the backup"
-    if place.role == PRIMARY:
-        return "`certbridge runs rollback`: the whole cluster with the old files"
-    return "its own lines back, while the primary is in the cluster"
+    if alone:
+        return "its own lines back, while the primary is in the cluster"
+    return "`certbridge runs rollback`: the whole cluster with the old files"
 
 
-def _needs(found: Places, old: Mapping[str, str]) -> str:
-    lost = "writes to any node but the primary are lost from the first `remove` to the last barrier"
-    expired = sorted({text for text in old.values() if text})
-    back = (
-        f"there is no way back except the backups ({'; '.join(expired)})" if expired else "the old files are a way back"
-    )
-    who = " by a second person, since the primary was named by hand" if found.settled else ""
-    return f"approval{who} of the rebuild of {found.cluster} on the data of {found.primary.node}; {lost}; {back}"
+def _lost(old: Mapping[str, str], leaving: Sequence[Place]) -> str:
+    """Return why the old files of nodes that leave are no way back, "" when all are one."""
+    return "; ".join(sorted({text for place in leaving if (text := old[place.node])}))
+
+
+def _needs(found: Places, old: Mapping[str, str], leaving: Sequence[Place], *, rebuilt: bool) -> str:
+    who = " by a second person, since the primary was named by hand," if found.settled else ""
+    if not rebuilt:
+        what = f"that {found.cluster} is dissolved"
+        lost = "from the first `remove` on what is written to one node does not reach the others"
+    else:
+        what = f"of the rebuild of {found.cluster} on the data of {found.primary.node}"
+        lost = "writes to any node but the primary are lost from the first `remove` to the last barrier"
+    if not leaving:
+        return (
+            f"approval{who} {what}; the data of every other joined node is overwritten; only the backups have it then"
+        )
+    reasons = _lost(old, leaving)
+    back = f"there is no way back except the backups ({reasons})" if reasons else "the old files are a way back"
+    return f"approval{who} {what}; {lost}; {back}"
 
 
 def _told(found: Places, papers: Papers | None, old: Mapping[str, str]) -> list[str]:
     primary = found.primary.node
-    told = [f"{found.cluster}: the data of {primary} is kept; every other joined node gets a copy of it"]
-    restarts = [place.node for place in found.every if place.inside]
-    if restarts:
-        told.append(
-            f"{found.cluster}: each of remove, initialize, join and connect restarts the local Call Bridge; what is "
-            f"written to any node but {primary} between the first `remove` and the last barrier is lost"
-        )
-    expired = sorted({text for place in found.every if place.inside and (text := old[place.node])})
-    if expired:
-        told.append(
-            f"{found.cluster}: no way back except the backups, once the first node is removed: {'; '.join(expired)}"
-        )
+    leaving = [place for place in found.every if place.inside]
+    moves = [*(["remove"] if leaving else []), *(["initialize", "join", "connect"] if papers else [])]
+    each = f"each of {', '.join(moves[:-1])} and {moves[-1]}" if len(moves) > 1 else f"each {moves[0]}"
+    restarts = f"{found.cluster}: {each} restarts the local Call Bridge"
+    if papers is None:
+        kept = "every joined node keeps the data it has"
+        lost = "what is written to one node from then on does not reach the others"
+    else:
+        kept = f"the data of {primary} is kept; every other joined node gets a copy of it"
+        lost = f"what is written to any node but {primary} between the first `remove` and the last barrier is lost"
+    told = [f"{found.cluster}: {kept}", f"{restarts}; {lost}" if leaving else restarts]
+    if reasons := _lost(old, leaving):
+        told.append(f"{found.cluster}: no way back except the backups, once the first node is removed: {reasons}")
     if papers is not None and papers.ca_kept:
         told.append(f"{found.cluster}: the database CA {papers.ca}.crt is good for long, so it is kept")
     return told

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from workflows.errors import Finding, PlanError
 from workflows.facts import DatabaseFact, NodeFacts
 from workflows.inventory import Cluster, DatabaseRole, Node
+from workflows.inventory.checks import is_ip
 from workflows.mmp.commands import DatabaseClusterCerts, DatabaseClusterClientCerts
 
 PRIMARY, REPLICA, CONNECTED, NONE = "primary", "replica", "connected", "none"
@@ -36,6 +37,8 @@ class FileSet:
     def of(cls, fact: DatabaseFact) -> FileSet | None:
         """Return the files that a status names, None when it does not name a whole set."""
         if not (fact.client_key and fact.client_certificate and fact.ca_certificate):
+            return None
+        if bool(fact.server_key) is not bool(fact.server_certificate):
             return None
         return cls(
             client_key=fact.client_key,
@@ -142,11 +145,13 @@ def places(
     *,
     primary: str = "",
     building: bool = False,
+    dissolving: bool = False,
     silent: frozenset[str] = frozenset(),
 ) -> Places:
     """Return who is who in *cluster*; *primary* is the node a person named, *building* when no cluster stands yet.
 
-    *silent* are nodes that the last survey could not read. Raises: PlanError with every finding.
+    *dissolving*: nobody comes in again, so no data is overwritten. *silent* are nodes that the last survey could not
+    read. Raises: PlanError with every finding.
     """
     members = tuple(node for node in cluster.nodes if node.database in {DatabaseRole.JOINED, DatabaseRole.CONNECTED})
     joined = tuple(node for node in members if node.database is DatabaseRole.JOINED)
@@ -155,12 +160,14 @@ def places(
     _raise_if([*_roles(cluster, facts), *_states(members, facts, building=building)])
     named = _named(members, facts)
     settled = bool(primary) and (len(joined) > 1 or named != {primary})
-    chosen = primary or _agreed(cluster, joined, named, building=building)
+    inside = {node.name for node in members if not _known(facts, node.name).disabled}
+    chosen = primary or _agreed(cluster, joined, named, inside, building=building)
+    _raise_if([*_reachable(next(node for node in joined if node.name == chosen), facts)])
     return Places(
         cluster=cluster.name,
         every=tuple(_place(node, facts[node.name], chosen) for node in members),
         settled=settled,
-        notices=tuple(_notices(joined, facts, named, chosen)),
+        notices=tuple(_notices(joined, facts, named, chosen, dissolving=dissolving)),
     )
 
 
@@ -216,6 +223,10 @@ def _roles(cluster: Cluster, facts: Mapping[str, NodeFacts]) -> Iterator[Finding
             said = "connects only" if fact.me is None else "has joined"
             what = f"{said} by its own status, but the inventory says `database: {node.database.value}`"
             yield Finding(node.name, what, "Correct `database:` in the inventory.")
+        if fact.interface and fact.interface != node.database_interface:
+            # `localnode` with another interface changes the address that all others join and connect to.
+            what = f"its database is on interface {fact.interface}, but the inventory says {node.database_interface}"
+            yield Finding(node.name, what, f"Write `database_interface: {fact.interface}` at this node.")
         for member in fact.members:
             if member.address not in addresses:
                 what = f"names a member {member.address} that is no node of this cluster in the inventory"
@@ -248,7 +259,7 @@ def _named(members: Sequence[Node], facts: Mapping[str, NodeFacts]) -> set[str]:
     }
 
 
-def _agreed(cluster: Cluster, joined: Sequence[Node], named: set[str], *, building: bool) -> str:
+def _agreed(cluster: Cluster, joined: Sequence[Node], named: set[str], inside: set[str], *, building: bool) -> str:
     if building:
         if len(joined) == 1:
             return joined[0].name
@@ -260,7 +271,22 @@ def _agreed(cluster: Cluster, joined: Sequence[Node], named: set[str], *, buildi
         what = f"its nodes do not agree on one primary (they name: {shown})"
         remedy = "Read `database cluster status` on each; if you know whose data is to live, say `--primary NODE`."
         raise PlanError([Finding(cluster.name, what, remedy)])
-    return next(iter(named))
+    primary = next(iter(named))
+    if primary not in inside:
+        # Since it left, its data may be older than that of the others, or a standalone server's own.
+        what = f"its nodes name {primary} as their primary, but {primary} says that it is in no cluster"
+        remedy = "Look at whose data is to live, and say `--primary NODE`."
+        raise PlanError([Finding(cluster.name, what, remedy)])
+    return primary
+
+
+def _reachable(primary: Node, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+    """Yield why nobody can tell the address to join, as the primary's status will show it after `initialize`."""
+    if _known(facts, primary.name).me is not None or is_ip(primary.database_address):
+        return
+    if primary.database_address or not is_ip(primary.address) or primary.database_interface != primary.interface:
+        what = f"the IP address of its database on interface {primary.database_interface} is not known"
+        yield Finding(primary.name, what, "Write it as `database_address:` of this node; all others are to join it.")
 
 
 def _place(node: Node, facts: NodeFacts, primary: str) -> Place:
@@ -276,10 +302,14 @@ def _place(node: Node, facts: NodeFacts, primary: str) -> Place:
     )
 
 
-def _notices(joined: Sequence[Node], facts: Mapping[str, NodeFacts], named: set[str], primary: str) -> Iterator[str]:
+def _notices(
+    joined: Sequence[Node], facts: Mapping[str, NodeFacts], named: set[str], primary: str, *, dissolving: bool
+) -> Iterator[str]:
     if named and named != {primary}:
         shown = ", ".join(sorted(name or "none" for name in named))
         yield f"{primary} is the primary because a person said so; by their status the nodes name: {shown}"
+    if dissolving:
+        return
     if len(joined) > 1 and len(joined) % 2 == 0:
         yield f"{len(joined)} joined nodes: an odd number is recommended (mmp-reference 3.2)"
     for node in joined:
@@ -288,7 +318,7 @@ def _notices(joined: Sequence[Node], facts: Mapping[str, NodeFacts], named: set[
             continue
         if fact.disabled:
             yield f"{node.name} is in no cluster now; it joins, and its own data is overwritten by that of {primary}"
-        elif fact.me is not None and not fact.me.in_sync:
+        elif fact.me is not None and fact.me.role != PRIMARY and not fact.me.in_sync:
             yield f"{node.name} is not in sync now; what it alone holds is overwritten by the data of {primary}"
 
 

@@ -47,16 +47,18 @@ REMOVE, INITIALIZE, JOIN, CONNECT, UPGRADE, PROVE = 700, 720, 740, 760, 780, 800
 
 
 # ── before anything is removed ───────────────────────────────────────────────────────────────────────────────────────
-def prepare(cluster: str, papers: Papers | None, place: Place, facts: NodeFacts, no_way_back: str) -> Step:
+def prepare(
+    cluster: str, papers: Papers | None, place: Place, facts: NodeFacts, no_way_back: str, *, alone: bool = False
+) -> Step:
     """Return stage 200: names are free, the old pairs match, and keys can be read where they are to be handed out.
 
-    *no_way_back* says why the old pairs are no way back, "" when they are one.
+    *no_way_back* says why the old pairs are no way back, "" when they are one. Who is *alone* hands out nothing.
     """
     lines: tuple[Line, ...] = ()
     kept = ""
     if papers is not None and place.role == PRIMARY:
         kept = f"{papers.ca}.crt" if papers.ca_kept else ""
-        if papers.made_on_node:
+        if papers.made_on_node and not alone:
             scratch = f"certbridge-scratch-{next_number('certbridge-scratch', [facts])}.key"
             lines = (
                 upload(scratch, "scratch"),
@@ -250,6 +252,11 @@ def expected(facts: NodeFacts) -> Expect:
     """Return what the node must still say of its place in the cluster when a step begins."""
     fact = facts.database_cluster or DatabaseFact(state="Disabled")
     return Expect(kind="database", subject=fact.primary, value={"role": role_told(fact), "files": list(fact.files)})
+
+
+def told_primary(facts: NodeFacts) -> bool:
+    """Return whether the status of a node says that it is the primary itself."""
+    return facts.database_cluster is not None and role_told(facts.database_cluster) == PRIMARY
 
 
 def role_told(fact: DatabaseFact) -> str:
