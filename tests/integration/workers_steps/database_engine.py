@@ -11,8 +11,9 @@ from steps_engine import RUN, Engine
 
 from workers import control
 from workers.attempt import Attempt, Outcome
+from workflows import actions
 from workflows.facts import NodeFacts
-from workflows.journal import claims, lanes
+from workflows.journal import claims, lanes, stock
 from workflows.journal.fold import LaneState
 from workflows.plan import Barrier, Gate, Plan, Step, walk
 from workflows.procedures.database_cluster import Purpose, plan_database
@@ -46,6 +47,21 @@ class DatabaseEngine(Engine):
             if ended is not None:
                 return ended
         raise AssertionError(f"lane {lane} goes on for ever: {self.work.journal.state(run).lanes[lane]}")
+
+    def run_once(self, lane: str = "seoul", *, run: str = RUN) -> str | None:
+        """Send one canvas; return where the lane ended, None when it is to go on."""
+        return self._canvas(lane, run, "")
+
+    def cancel(self, run: str = RUN) -> None:
+        """End a run, as `certbridge runs cancel` does, and let it close."""
+        actions.cancel(self.work.journal, run, by="ann")
+        control.settle(self.work, run)
+
+    def unsealed(self, row: str) -> bytes:
+        """Return what is kept sealed under *row*."""
+        sealed = self.work.journal.read(partial(stock.sealed, sealed_id=row))
+        assert sealed is not None
+        return self.work.vault.unseal(row, sealed)
 
     def _canvas(self, lane: str, run: str, until: str) -> str | None:
         plan, _ = self.work.plan(run)

@@ -53,7 +53,7 @@ def test_the_primarys_data_survives_every_fault_at_every_operation(
     ended = engine.beyond()
 
     assert data == engine.databases()["cmscore1"]["data"]
-    assert [] == engine.violations(complete=False)
+    assert engine.violations(complete=False) == []
     if ended:
         stopped = engine.state_of("seoul")
         assert stopped.status == "stopped"
@@ -66,9 +66,9 @@ def test_the_primarys_data_survives_every_fault_at_every_operation(
         assert engine.run_lane() == ""
     else:
         assert fault in MENDED_ALONE or (fault, verb) in {("the node reboots", verb), ("reboot, lost", "remove")}
-    assert {"cmscore1": "primary", "cmscore2": "replica", "cmscore3": "connected"} == engine.roles()
+    assert engine.roles() == {"cmscore1": "primary", "cmscore2": "replica", "cmscore3": "connected"}
     assert {data} == {engine.databases()[one]["data"] for one in ("cmscore1", "cmscore2")}
-    assert [] == engine.violations()
+    assert engine.violations() == []
 
 
 @pytest.mark.parametrize(("node", "verb"), BUILDS[1:])
@@ -95,7 +95,7 @@ def test_a_node_that_cannot_come_in_is_left_for_later_and_the_others_go_on(
     assert expected == engine.roles()
     again = [record for record in engine.fleet.records("database")[before:] if record.phase == "begin"]
     assert [(node, verb)] == [(record.node, record.text.split()[0]) for record in again]
-    assert [] == engine.violations()
+    assert engine.violations() == []
 
 
 def test_a_primary_that_cannot_be_initialized_keeps_all_others_out(engine: DatabaseEngine) -> None:
@@ -105,7 +105,7 @@ def test_a_primary_that_cannot_be_initialized_keeps_all_others_out(engine: Datab
     assert engine.beyond() == "seoul/cmscore1/initialize"
     lane = engine.state_of("seoul")
     assert "No space left" in lane.reason
-    assert {"cmscore1": "none", "cmscore2": "none", "cmscore3": "none"} == engine.roles()
+    assert engine.roles() == {"cmscore1": "none", "cmscore2": "none", "cmscore3": "none"}
     assert not [line for node in ("cmscore2", "cmscore3") for line in engine.fleet.commands(node) if " join " in line]
 
 
@@ -114,7 +114,7 @@ def test_a_remove_that_fails_stops_before_the_primarys(engine: DatabaseEngine) -
     engine.to_the_gate()
     engine.fleet.fault("database-fails", node="cmscore2", match="remove", text="busy")
     assert engine.beyond() == "seoul/cmscore2/remove"
-    assert {"cmscore1": "primary", "cmscore2": "replica", "cmscore3": "none"} == engine.roles()
+    assert engine.roles() == {"cmscore1": "primary", "cmscore2": "replica", "cmscore3": "none"}
     assert "database cluster remove" not in engine.fleet.commands("cmscore1")
 
 
