@@ -5,22 +5,26 @@ Pure: plan and folded state in, frozen values out. The command line draws them, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from workflows import outage
 from workflows.gate import SIGN
-from workflows.journal import GateState, LaneState, RunState
+from workflows.journal import Event, GateState, LaneState, RunState
 from workflows.papers import wishes_of
-from workflows.plan import Barrier, Gate, Lane, Plan, Step, walk
+from workflows.plan import DATABASE, Barrier, Gate, Lane, Plan, Step, walk
 
 MANUAL = "manual"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartView:
-    """A step, barrier or gate. status: open, running, done, failed, waiting, parked, excused, approved, rejected."""
+    """A step, barrier or gate. status: open, running, done, failed, waiting, parked, excused, approved, rejected.
+
+    `usual_s` says from and to how many seconds a step that is followed for long usually takes, () for all others.
+    """
 
     id: str
     kind: str
@@ -33,6 +37,21 @@ class PartView:
     ended_at: datetime | None = None
     error: Mapping[str, str] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    usual_s: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Away:
+    """How long a node's database (the whole cluster's where `node` is "") is away: predicted, and measured when over.
+
+    `out_since` is set while a node that began to leave is not in the cluster again.
+    """
+
+    lane: str
+    node: str
+    predicted_s: outage.Span
+    measured_s: float | None
+    out_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +93,11 @@ class RunView:
     status: str
     lanes: tuple[LaneView, ...]
     notices: tuple[str, ...] = ()
+    away: tuple[Away, ...] = ()
 
 
-def view(plan: Plan, state: RunState, *, now: datetime) -> RunView:
-    """Return what the run of *plan* looks like at *now*."""
+def view(plan: Plan, state: RunState, *, now: datetime, events: Sequence[Event] = ()) -> RunView:
+    """Return what the run of *plan* looks like at *now*; outages are measured from *events*."""
     lanes = tuple(_lane(plan, lane, state, now) for lane in plan.lanes)
     return RunView(
         run=state.run,
@@ -91,6 +111,7 @@ def view(plan: Plan, state: RunState, *, now: datetime) -> RunView:
         status=_status(state, lanes),
         lanes=lanes,
         notices=plan.notices,
+        away=tuple(_away(plan, events)),
     )
 
 
@@ -98,7 +119,10 @@ def waiting_on(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, 
     """Return what an opened gate waits for, None once it was passed."""
     needs = plan.lane(lane.name).part(gate.id)
     text = needs.needs if isinstance(needs, Gate) else gate.name
-    who = f"anyone but {requested_by}" if plan.fleet.get("four_eyes", True) else "anyone"
+    two_people = isinstance(needs, Gate) and needs.two_people
+    who = f"anyone but {requested_by}" if plan.fleet.get("four_eyes", True) or two_people else "anyone"
+    if two_people and not plan.fleet.get("four_eyes", True):
+        who += " (a second person must, since the primary was named by hand)"
     said = {"gate": gate.id, "name": gate.name}
     if gate.status == "open":
         return Waiting(on=text, since=gate.opened_at, who=who, people=True, **said)
@@ -132,6 +156,25 @@ def waiting_on(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, 
             **said,
         )
     return Waiting(on="the engine", since=gate.decided_at, who="nobody", people=False, **said)
+
+
+def _away(plan: Plan, events: Sequence[Event]) -> Iterator[Away]:
+    for lane in plan.lanes if plan.kind == DATABASE else ():
+        measured, still_out = outage.measured(lane, events), outage.still_out(lane, events)
+        for node, span in outage.predicted(lane).items():
+            yield Away(
+                lane=lane.name,
+                node=node,
+                predicted_s=span,
+                measured_s=measured.get(node),
+                out_since=still_out.get(node),
+            )
+        yield Away(
+            lane=lane.name,
+            node="",
+            predicted_s=outage.predicted_cluster(lane),
+            measured_s=outage.measured_cluster(lane, events),
+        )
 
 
 def _lane(plan: Plan, lane: Lane, state: RunState, now: datetime) -> LaneView:
@@ -181,6 +224,7 @@ def _part(leaf: Step | Barrier | Gate, lane: LaneState) -> PartView:
         ended_at=step.ended_at,
         error=step.error,
         data=step.data,
+        usual_s=tuple(leaf.params.get("usual_s", ())),
     )
 
 

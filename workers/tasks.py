@@ -19,8 +19,9 @@ from celery.exceptions import Ignore
 
 from workers import control, steps
 from workers.attempt import Attempt, Outcome
-from workflows import papers
+from workflows import outage, papers
 from workflows.canvas import BARRIER_TASK, GATE_TASK, ends_canvas
+from workflows.gate import POINT_OF_NO_RETURN
 from workflows.journal import gates
 from workflows.plan import Gate, Lane, Plan, Step, walk
 
@@ -111,12 +112,22 @@ def _summary(plan: Plan, lane: Lane, gate: Gate, before: dict[str, str]) -> dict
     left = left[left.index(gate) + 1 :]
     lines = [line for leaf in left for line in getattr(leaf, "lines", ())]
     steps = [leaf for leaf in left if isinstance(leaf, Step) and leaf.interrupts]
+    away = outage.predicted_cluster(lane) if gate.name == POINT_OF_NO_RETURN else None
     return {
         "papers": before,
         "needs": gate.needs,
         "lines_left": len(lines),
         "interruptions": len(steps),
         # Services of one process go down together: the longest of a step counts, not their sum.
-        "outage_to_s": sum(max(one.to_s for one in step.interrupts) for step in steps),
+        "outage_to_s": away[1] if away else sum(max(one.to_s for one in step.interrupts) for step in steps),
         "notices": list(plan.notices),
+        **({} if away is None else _database_summary(lane, away)),
+    }
+
+
+def _database_summary(lane: Lane, away: outage.Span) -> dict[str, Any]:
+    """Return what a rebuild costs: how long the cluster and each node are away, and which Call Bridges restart when."""
+    return {
+        "away": {"cluster": list(away), "nodes": {node: list(span) for node, span in outage.predicted(lane).items()}},
+        "restarts": {node: list(operations) for node, operations in outage.restarts(lane).items()},
     }

@@ -41,6 +41,18 @@ def predicted_cluster(lane: Lane) -> Span:
     return _sum([step for step in lane.steps() if "usual_s" in step.params])
 
 
+def restarts(lane: Lane) -> dict[str, tuple[str, ...]]:
+    """Return {node: (operation, …)}: the operations of a database lane that restart the Call Bridge of that node.
+
+    `remove`, `initialize`, `join` and `connect` each do so where it is on (mmp-reference 3.1).
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for step in lane.steps():
+        if step.action in REMOVES | ENTERS and any(one.service == "callbridge" for one in step.interrupts):
+            found[step.node] = (*found.get(step.node, ()), str(step.params["operation"]))
+    return found
+
+
 def measured(lane: Lane, events: Iterable[Event]) -> dict[str, float]:
     """Return {node: seconds} of those nodes that are in the cluster again: first INTENT of the way out to STEP_DONE.
 

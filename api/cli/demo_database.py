@@ -226,7 +226,7 @@ def _ends(facts: NodeFacts) -> str:
 
 
 def _cluster_lines(journal: Journal, run: str) -> Iterable[str]:
-    from api.cli.plan_text import span_of
+    from api.cli.run_text import span_of
     from workflows import outage
     from workflows.plan import Plan
 
@@ -240,7 +240,7 @@ def _cluster_lines(journal: Journal, run: str) -> Iterable[str]:
 
 
 def _table(ends: Iterable[NodeEnd]) -> Table:
-    from api.cli.plan_text import span_of
+    from api.cli.run_text import span_of
 
     rows: list[tuple[Span, ...]] = [
         (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
 
 import typer
@@ -20,10 +21,13 @@ from api.run_view import RunView, view
 from workflows.actions import new_run_id, start_run
 from workflows.errors import NoWorker
 from workflows.journal import Event, Journal, Kind, RunState, stock
-from workflows.plan import Plan
+from workflows.plan import DATABASE, Plan
 
 LOOK_S = 0.2
 """How often the journal is looked at."""
+
+WAITS_AGAIN = timedelta(minutes=1)
+"""How often a step that waits is told of although its node says nothing new."""
 
 _WORKERS_S = 5.0
 _LOST_S = 30.0
@@ -33,6 +37,7 @@ _TOLD = frozenset(
         Kind.STEP_DONE,
         Kind.STEP_FAILED,
         Kind.STEP_PARKED,
+        Kind.STEPS_REOPENED,
         Kind.BARRIER_PASSED,
         Kind.GATE_OPENED,
         Kind.GATE_APPROVED,
@@ -81,7 +86,8 @@ def watch(journal: Journal, run: str) -> int:
     plan = Plan.from_json(journal.plan(run))
     with _leaving(run):
         shown = _watch_live(journal, run, plan) if sys.stderr.isatty() else _watch_lines(journal, run, plan)
-    run_text.show_end(shown)
+    events = journal.events(run) if plan.kind == DATABASE else ()
+    run_text.show_end(view(plan, journal.state(run), now=now(), events=events))
     return exit_code(shown) or 0
 
 
@@ -104,12 +110,15 @@ def exit_code(shown: RunView) -> int | None:
 
 def _watch_lines(journal: Journal, run: str, plan: Plan) -> RunView:
     told = _last_decision(journal, run)
+    waits = Waits()
     look_for_workers = _Every(_WORKERS_S, partial(_warn_of_workers, journal))
     while True:
         for event in journal.events(run, after=told):
             told = event.n
             if event.kind in _TOLD:
-                note(_line(event))
+                note(line_of(event))
+            elif event.kind is Kind.STEP_WAITING and (said := waits.news(event)):
+                note(said)
         shown = view(plan, journal.state(run), now=now())
         if exit_code(shown) is not None:
             return shown
@@ -142,11 +151,36 @@ def _watch_live(journal: Journal, run: str, plan: Plan) -> RunView:
             time.sleep(LOOK_S)
 
 
-def _line(event: Event) -> str:
+class Waits:
+    """Tells of steps that wait when there is news: the node says something else, or a minute is over."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[str, datetime]] = {}
+
+    def news(self, event: Event) -> str:
+        """Return the line for *event* (a step waits), "" when it says nothing new."""
+        data = event.data.get("data") or {}
+        if not data.get("operation"):
+            return ""
+        status = f"{data.get('status', '')} {data.get('silent_since', '')}"
+        before = self._told.get(event.step)
+        if before is not None and before[0] == status and event.at - before[1] < WAITS_AGAIN:
+            return ""
+        self._told[event.step] = (status, event.at)
+        return f"{event.at:%H:%M:%S} {event.step}: {run_text.operation_text(event.node, data)}"
+
+
+def line_of(event: Event) -> str:
+    """Return the line that tells of *event*: when, where, what, by whom and why."""
+    data = event.data
     what = event.kind.value.replace("_", " ")
+    if event.kind is Kind.GATE_OPENED and data.get("again"):
+        what = "gate opened again, the earlier approval is void"
     where = event.step or event.lane or event.run
-    error = event.data.get("error") or {}
-    why = " ".join(str(error.get("text") or event.data.get("reason") or event.data.get("outcome") or "").split())
+    error = data.get("error") or {}
+    why = " ".join(
+        str(error.get("text") or data.get("reason") or data.get("again") or data.get("outcome") or "").split()
+    )
     who = f" by {event.actor}" if event.actor != "engine" else ""
     return f"{event.at:%H:%M:%S} {where}: {what}{who}{f' ({why})' if why else ''}"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from api.cli import request_sheet
-from api.cli.output import Format, OutputOption, Table, emit, moment, note, plain, say, show, show_warnings
+from api.cli import gate_text, request_sheet
+from api.cli.output import Format, OutputOption, Table, bare, emit, moment, note, plain, say, show, show_warnings
 from api.cli.run_text import STYLES
 from api.cli.surroundings import YesOption, account, confirm, now, open_journal, read_bytes, read_moment, run_id
 from workflows.errors import GateError, InputError
@@ -50,7 +50,11 @@ def register(app: typer.Typer) -> None:
 def list_gates(output: OutputOption = Format.TABLE) -> None:
     """List every gate that waits, in all runs, oldest first."""
     with open_journal() as journal:
-        found = [one for run in _waiting_runs(journal) for one in _described(journal, run, "", "")]
+        found = [
+            one
+            for run in _waiting_runs(journal)
+            for one in gate_text.described(journal, run, _opened(journal, run, "", ""))
+        ]
     waiting = [one for one in found if one["waiting"]]
     if output is not Format.TABLE:
         emit(waiting, output)
@@ -76,11 +80,12 @@ def show_gates(
     """Show the gates of a run: requests or certificates, the digest a decision is bound to, who decided what."""
     with open_journal() as journal:
         name = _run(journal, run)
-        found = _described(journal, name, lane, gate)
+        found = gate_text.described(journal, name, _opened(journal, name, lane, gate))
         if output is not Format.TABLE:
             emit(found, output)
             return
-        _show(journal, name, found)
+        for line in gate_text.lines(_plan(journal, name), found):
+            say(*line)
 
 
 def csr(
@@ -231,9 +236,8 @@ def _decide(
         if digest and len(chosen) > 1:
             raise InputError("--digest names one gate, but several are open.", remedy="Say `--lane` or `--gate` too.")
         if any(one.state.status == "open" for one in chosen):
-            ids = {one.gate.id for one in chosen}
-            described = [one for one in _described(journal, name, lane, gate) if one["id"] in ids]
-            _show(journal, name, described, to_stderr=True)
+            for line in gate_text.lines(_plan(journal, name), gate_text.described(journal, name, chosen)):
+                note("".join(bare(span) for span in line))
             confirm(f"{decision.capitalize()} {', '.join(f'{one.lane} {one.gate.name}' for one in chosen)}?", yes=yes)
         for one in chosen:
             bound = one.state.digest if len(digest) >= 12 and one.state.digest.startswith(digest) else digest
@@ -246,75 +250,6 @@ def _decide(
             say((word, STYLES[word]), f" {one.gate.name} of lane {one.lane}, digest {one.state.digest[:12]}")
     if decision == "approve" and any(one.gate.name == "sign" for one in chosen):
         note(f"CSR files: `certbridge gates csr {name} --out DIR`; then `certbridge gates deliver FILE…`")
-
-
-def _described(journal: Journal, run: str, lane: str, gate: str) -> list[dict[str, Any]]:
-    from api.run_view import waiting_on
-
-    plan = _plan(journal, run)
-    state = journal.state(run)
-    found = []
-    for one in _opened(journal, run, lane, gate):
-        here = state.lanes[one.lane]
-        requests = request_sheet.requests(journal, run, plan, one.lane)
-        waiting = waiting_on(plan, here, one.state, one.requested_by, now())
-        found.append(
-            {
-                "run": run,
-                "id": one.gate.id,
-                "lane": one.lane,
-                "gate": one.gate.name,
-                "status": one.state.status,
-                "digest": one.state.digest,
-                "summary": one.state.summary,
-                "opened_at": one.state.opened_at,
-                "decided_by": one.state.decided_by,
-                "decided_at": one.state.decided_at,
-                "reason": one.state.reason,
-                "not_before": one.state.not_before,
-                "requested_by": one.requested_by,
-                "four_eyes": one.four_eyes,
-                "waiting": None if waiting is None else asdict(waiting),
-                "requests": [request_sheet.as_json(each) for each in requests],
-                "certificates": sorted(here.certificates),
-            }
-        )
-    return found
-
-
-def _show(journal: Journal, run: str, found: Sequence[dict[str, Any]], *, to_stderr: bool = False) -> None:
-    from api.cli import plan_text
-    from workflows.plan import Lane, Plan, Seq, walk
-
-    def tell(text: str, style: str = "") -> None:
-        if to_stderr:
-            note(text, style)
-        else:
-            say((text, style))
-
-    plan = _plan(journal, run)
-    for one in found:
-        tell(f"{one['gate']} of lane {one['lane']}: {one['status']}", STYLES.get(one["status"], ""))
-        if one["waiting"]:
-            tell(f"  waiting on: {one['waiting']['on']}; who may decide: {one['waiting']['who']}")
-        if one["decided_by"]:
-            why = f" ({one['reason']})" if one["reason"] else ""
-            tell(f"  decided by {one['decided_by']} at {moment(one['decided_at'])}{why}")
-        tell(f"  digest {one['digest']}")
-        for each in one["requests"]:
-            mark = "certificate is here" if each["wish"] in one["certificates"] else "certificate is missing"
-            tell(f"  {each['wish']}: {each['subject']}; {', '.join(each['names']) or 'no alternative names'}")
-            tell(f"    {each['key']}, public key SHA-256 {each['spki_sha256'][:16]}…, {mark}")
-        lane = plan.lane(one["lane"])
-        leaves = list(walk(lane.tree))
-        place = next(number for number, leaf in enumerate(leaves) if leaf.id == one["id"])
-        if one["status"] in {"open", "approved"}:
-            rest = Plan(kind=plan.kind, fleet={}, lanes=(Lane(name=lane.name, tree=Seq(tuple(leaves[place + 1 :]))),))
-            tell("  what comes behind it:")
-            for line in (*plan_text.lines(rest), plan_text.sums_line(rest)):
-                tell("  " + "".join(span if isinstance(span, str) else span[0] for span in line))
-    for line in plan_text.notices(plan):
-        tell("".join(span if isinstance(span, str) else span[0] for span in line))
 
 
 def _opened(journal: Journal, run: str, lane: str, gate: str) -> tuple[OpenGate, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from api.cli.output import Span, counted, lasted
-from api.cli.run_text import stage_name
+from api.cli.output import Span, counted
+from api.cli.run_text import span_of, stage_name
 from workflows import outage
 from workflows.plan import DATABASE, Barrier, Gate, Interruption, Lane, LineKind, Plan, Step, walk
 
@@ -65,11 +65,6 @@ def outage_lines(lane: Lane) -> Iterator[Spans]:
     for node, span in outage.predicted(lane).items():
         yield (f"  {node}: its database is away for {span_of(span)} (predicted)",)
     yield (f"  {lane.name}: the database cluster is away for {span_of(outage.predicted_cluster(lane))} (predicted)",)
-
-
-def span_of(span: outage.Span) -> str:
-    """Return a predicted length of time: "40 s to 18 min"."""
-    return f"{lasted(span[0])} to {lasted(span[1])}" if span[0] >= 10 else f"{span[0]} s to {lasted(span[1])}"
 
 
 def sums_line(plan: Plan) -> Spans:

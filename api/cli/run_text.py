@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from api.cli.output import Span, lasted, moment, say
 from workflows.plan import DATABASE
@@ -74,6 +74,8 @@ def lines(shown: RunView, *, short: bool = False) -> Iterator[Spans]:
     )
     for lane in shown.lanes:
         yield from _lane(lane, shown.kind, short=short)
+    if not short:
+        yield from outage_lines(shown)
 
 
 def waiting_lines(lane: LaneView) -> Iterator[Spans]:
@@ -97,8 +99,46 @@ def show_end(shown: RunView) -> None:
                 say(*line)
         for line in waiting_lines(lane):
             say(*line)
+    for line in outage_lines(shown):
+        say(*line)
     for text in _next(shown):
         say(text)
+
+
+def outage_lines(shown: RunView) -> Iterator[Spans]:
+    """Yield how long databases were predicted to be away, how long they were, and who is still out."""
+    for one in shown.away:
+        what = f"the database of {one.node}" if one.node else f"the database cluster of {one.lane}"
+        predicted = f"{span_of(one.predicted_s)} predicted"
+        if one.measured_s is not None:
+            yield (f"outage of {what}: {lasted(one.measured_s)} measured, {predicted}",)
+        elif one.out_since:
+            yield (f"outage of {what}: ", (f"still out, since {moment(one.out_since)}", "yellow"), f"; {predicted}")
+        else:
+            yield (f"outage of {what}: {predicted}",)
+
+
+def span_of(span: tuple[int, int]) -> str:
+    """Return a predicted length of time: "40 s to 18 min"."""
+    return f"{lasted(span[0])} to {lasted(span[1])}" if span[0] >= 10 else f"{span[0]} s to {lasted(span[1])}"
+
+
+def operation_text(node: str, data: Mapping[str, Any], elapsed_s: float | None = None) -> str:
+    """Return how an operation stands that is followed: "join on cmscore2: 37 s so far (usually 30 to 900 s); …".
+
+    *data* is what a step that waits leaves in the journal; *elapsed_s* is more recent than what it says.
+    """
+    elapsed = float(data.get("elapsed_s", 0)) if elapsed_s is None else elapsed_s
+    said = f"{data['operation']} on {node}: {elapsed:.0f} s so far{usually(data.get('usual_s', ()))}"
+    if data.get("silent_since"):
+        since = datetime.fromisoformat(str(data["silent_since"]))
+        return f"{said}; the node does not answer since {moment(since)} ({data.get('status', '')})"
+    return f"{said}; the node says: {data['status']}" if data.get("status") else said
+
+
+def usually(span: Sequence[int]) -> str:
+    """Return " (usually 30 to 900 s)", "" when that is not known."""
+    return f" (usually {span[0]} to {span[1]} s)" if len(span) == 2 else ""
 
 
 def _next(shown: RunView) -> Iterator[str]:
@@ -128,6 +168,8 @@ def _lane(lane: LaneView, kind: str, *, short: bool) -> Iterator[Spans]:
             stage = part.stage
             yield (("  " + f"{stage} {stage_name(kind, stage)}".rstrip(), "bold dim"),)
         yield _part(part)
+        if part.status in {"running", "waiting"} and part.data.get("operation"):
+            yield ("        ", (operation_text(part.node, part.data, _since(part)), "cyan"))
         yield from _error(part, "        ")
     yield from waiting_lines(lane)
 
@@ -144,11 +186,19 @@ def _part(part: PartView) -> Spans:
     )
 
 
+def _since(part: PartView) -> float | None:
+    """Return the seconds since the operation of *part* was sent; None when that is not known."""
+    since = str(part.data.get("since") or "")
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()) if since else None
+
+
 def _took(part: PartView) -> str:
     if part.started_at is None:
         return ""
     end = part.ended_at or datetime.now(UTC)
     again = f", attempt {part.attempts}" if part.attempts > 1 else ""
+    if part.status == "running" and not part.data.get("operation"):
+        again += usually(part.usual_s)
     return f"  {part.started_at:%H:%M:%S} {lasted(max(0.0, (end - part.started_at).total_seconds()))}{again}"
 
 

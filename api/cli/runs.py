@@ -192,9 +192,11 @@ def runbook(
 def look(journal: Journal, run: str) -> RunView:
     """Return how *run* stands now. Raises: JournalError: no such run."""
     from api.run_view import view
-    from workflows.plan import Plan
+    from workflows.plan import DATABASE, Plan
 
-    return view(Plan.from_json(journal.plan(run)), journal.state(run), now=now())
+    plan = Plan.from_json(journal.plan(run))
+    events = journal.events(run) if plan.kind == DATABASE else ()  # an outage is measured from them
+    return view(plan, journal.state(run), now=now(), events=events)
 
 
 def _status(one: RunSummary) -> str:
