@@ -20,7 +20,7 @@ import jinja2
 from api.run_view import PartView, RunView, view
 from workflows.facts import NodeFacts
 from workflows.journal import Event, Journal, Kind, stock
-from workflows.plan import Plan
+from workflows.plan import DATABASE, Plan
 
 _PROMPT = re.compile(r"\S+> ?")
 _DECISIONS = frozenset(
@@ -35,6 +35,7 @@ _DECISIONS = frozenset(
         Kind.LANE_RESUMED,
         Kind.LANE_STOPPED,
         Kind.LANE_CANCELLED,
+        Kind.STEPS_REOPENED,
         Kind.PUT_BACK,
         Kind.ROLLBACK_FAILED,
         Kind.RUN_CLOSED,
@@ -78,22 +79,36 @@ class Decision:
     why: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseEnd:
+    """The database status of a node, in words, when the run proved the end (or found that it was not as it should)."""
+
+    lane: str
+    node: str
+    status: str
+
+
 CLOSE = 900
+_TITLES = {"renewal": "Renewal run", DATABASE: "Database run"}
+"""The kinds of plans that change servers, as the report calls them."""
 
 
 def render(journal: Journal, run: str, *, transcripts: Path, now: datetime) -> str:
     """Return the page of *run*. Raises: JournalError: no such run."""
     plan = Plan.from_json(journal.plan(run))
-    shown = view(plan, journal.state(run), now=now)
     events = journal.events(run)
+    shown = view(plan, journal.state(run), now=now, events=events)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("api"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["moment"] = lambda when: f"{when:%Y-%m-%d %H:%M:%S} UTC" if when else ""
+    environment.filters["seconds"] = _seconds
     return environment.get_template("report.html").render(
         run=shown,
         plan=plan,
+        title=_TITLES.get(plan.kind, f"Run of kind {plan.kind}"),
         ports=ports(journal, plan, shown),
+        ends=list(database_ends(shown)),
         decisions=list(decisions(events)),
         nodes={node: exchanges(lines) for node, lines in _files(transcripts / run, plan)},
         problems=journal.verify(run),
@@ -106,7 +121,7 @@ def render(journal: Journal, run: str, *, transcripts: Path, now: datetime) -> s
 
 def left_for_later(plan: Plan, shown: RunView) -> Iterator[str]:
     """Yield what is not over yet when the run is: old files that stay, trust stores that wait for a restart."""
-    if shown.outcome != "done" or shown.closed_at is None or plan.kind != "renewal":
+    if shown.outcome != "done" or shown.closed_at is None or plan.kind not in _TITLES:
         return
     until = shown.closed_at + timedelta(days=int(plan.fleet.get("retention_days", 0)))
     yield (
@@ -117,6 +132,16 @@ def left_for_later(plan: Plan, shown: RunView) -> Iterator[str]:
         for part in lane.parts:
             if part.stage == CLOSE and part.status == "done":
                 yield part.title
+            elif part.status == "done" and (name := (part.data.get("backup") or {}).get("name")):
+                yield f"The backup {name} lies on {part.node} and, encrypted, in the vault here; it holds private keys."
+
+
+def database_ends(shown: RunView) -> Iterator[DatabaseEnd]:
+    """Yield what every node of a database run said of itself at the end, in the order of the plan."""
+    for lane in shown.lanes:
+        for part in lane.parts:
+            for node, status in part.data.get("nodes", {}).items():
+                yield DatabaseEnd(lane=lane.name, node=node, status=str(status))
 
 
 def ports(journal: Journal, plan: Plan, shown: RunView) -> list[PortRow]:
@@ -131,7 +156,7 @@ def ports(journal: Journal, plan: Plan, shown: RunView) -> list[PortRow]:
 def _rows(part: PartView, before: Mapping[str, str]) -> Iterator[PortRow]:
     for port in part.data.get("ports", ()):
         yield PortRow(
-            node=part.node,
+            node=str(port.get("node") or part.node),  # of a database, one step looks at the ports of all nodes
             service=str(port["service"]),
             where=f"{port['address']}:{port['port']}",
             before=_before(port, before),
@@ -220,6 +245,13 @@ def _reply(received: str, sent: str) -> str:
     if lines and _PROMPT.fullmatch(lines[-1]):
         lines = lines[:-1]
     return "\n".join(lines).strip("\n")
+
+
+def _seconds(length: float | None) -> str:
+    """Return a length of time for the page: "8.7 s", "25 min"."""
+    if length is None:
+        return ""
+    return f"{length / 60:.0f} min" if length >= 120 else f"{length:.1f} s" if length < 10 else f"{length:.0f} s"
 
 
 def _ends_before(journal: Journal, plan: Plan) -> dict[str, str]:
