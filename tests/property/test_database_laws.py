@@ -37,7 +37,7 @@ from workflows.plan import Barrier, Gate, Lane, LineKind, Par, Part, Plan, Seq, 
 UNREACHABLE = ("absent", "stale", "silent", "mute")
 ENTERS = {"database_initialize", "database_join", "database_connect"}
 # Each example makes a plan of up to 150 parts; a shared runner may take long for one of them.
-LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +117,12 @@ def cases(draw: st.DrawFn, *, unhappy: bool = True) -> Case:
         keep_ca=draw(st.booleans()),
     )
     elsewhere = draw(st.sets(st.sampled_from(joined))) if purpose != "build" else set()
-    quarrel = unhappy and purpose != "build" and draw(st.integers(0, 3)) == 0
-    # A node that named the primary may be out; then nobody can tell whose data is to live, unless a person says so.
-    may_leave = [node for node in every if quarrel or node != primary]
+    trouble = draw(st.sampled_from(["", "quarrel", "unreachable", "left"])) if unhappy else ""
     outside = set(every) if purpose == "build" else set()
-    if purpose != "build" and may_leave and draw(st.booleans()):
-        outside = draw(st.sets(st.sampled_from(may_leave), max_size=len(every) - 1))
+    if purpose != "build" and len(every) > 1 and draw(st.booleans()):
+        outside = draw(st.sets(st.sampled_from(every), max_size=len(every) - 1)) - {primary}
+    if purpose != "build" and trouble == "left" and len(every) - len(outside) > 1:
+        outside |= {primary}  # a person took it out, and its peers go by what they knew
     facts = database_facts(
         fleet,
         primary=primary,
@@ -130,24 +130,30 @@ def cases(draw: st.DrawFn, *, unhappy: bool = True) -> Case:
         ca_days=draw(st.sampled_from([-3, 20, 3000])),
         addresses={node: f"172.16.0.{at}" for at, node in enumerate(joined, 1) if node in elsewhere},
         outside=outside,
+        still_named=trouble == "left",
         expired=draw(st.sets(st.sampled_from(every))) - outside,
     )
-    if quarrel and (inside := [node for node in every if node not in outside]):
+    if trouble == "quarrel" and (inside := [node for node in every if node not in outside]):
         other = draw(st.sampled_from(inside))
         facts = changed(facts, other, members=_another_primary(facts, other, nobody=draw(st.booleans())))
     silent: set[str] = set()
-    if unhappy and draw(st.integers(0, 3)) == 0:
+    if trouble == "unreachable":
         lost = draw(st.sampled_from(every))
         how = draw(st.sampled_from(UNREACHABLE))
         silent = {lost} if how == "silent" else set()
         facts = _unreachable(facts, lost, how)
-    named = draw(st.sampled_from(["", *joined])) if purpose != "build" else primary
+    named = draw(st.just("") | st.sampled_from(joined)) if purpose != "build" else primary
+    heads = [
+        node
+        for node, one in facts.items()
+        if (fact := one.database_cluster) and fact.me and fact.primary == fact.me.address
+    ]
     return Case(
         fleet=fleet,
         facts=facts,
         purpose=purpose,
         named=named,
-        chosen=named or primary,
+        chosen=named or (heads[0] if len(heads) == 1 else primary),
         outside=frozenset(outside),
         silent=frozenset(silent),
         upgrade_schema=draw(st.booleans()),

@@ -82,12 +82,14 @@ def database_facts(
     addresses: Mapping[str, str] | None = None,
     outside: Iterable[str] = (),
     expired: Iterable[str] = (),
+    still_named: bool = False,
     **changes: Any,
 ) -> dict[str, NodeFacts]:
     """Return the facts of every node: one cluster around *primary*, its pairs end in *days*, the CA in *ca_days*.
 
     *addresses* are those under which the cluster knows its nodes, where they are not those of the inventory; nodes in
-    *outside* are in no cluster; the certificates of those in *expired* have ended, and their peers do not reach them.
+    *outside* are in no cluster (*still_named*: but its peers still list them); the certificates of those in *expired*
+    have ended, and their peers do not reach them.
     """
     gone, late = set(outside), set(expired)
     changes = {"stems": {}, **changes}
@@ -96,6 +98,7 @@ def database_facts(
         at = addresses_of(cluster, addresses or {})
         members = [node for node in members_of(cluster) if node.name not in gone]
         joined = [node.name for node in members if node.database is DatabaseRole.JOINED]
+        every = [node.name for node in cluster.nodes if node.database is DatabaseRole.JOINED]
         for node in cluster.nodes:
             facts = node_facts(node.name, **changes)
             ends = -1.0 if node.name in late else days
@@ -103,7 +106,7 @@ def database_facts(
             files: tuple[str, ...] = ()
             if node in members:
                 files = FIVE if node.name in joined else THREE
-                fact = status_of(node.name, joined, primary, at, files)
+                fact = status_of(node.name, every if still_named else joined, primary, at, files)
                 if late:
                     fact = _cut_off(fact, node.name, late, at)
             stored = [*facts.files, *(_stored(name, ends, ca_days) for name in files)]
