@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from workflows.journal.fold import GateState, LaneState, RunState, StepState, done_ids
-from workflows.plan import Barrier, Gate, Lane, Line, Plan, Step, walk
+from workflows.plan import Barrier, Gate, Lane, Line, LineKind, Plan, Step, walk
 from workflows.runbook_back import Standing, back
 from workflows.runbook_lines import ENTERS, OPERATIONS, looks, step_lines
 
@@ -148,8 +148,9 @@ def _doubts(standing: Standing) -> Iterator[str]:
             continue
         for line in _unknown(standing, step):
             look = "database cluster status" if step.action in OPERATIONS else "pki list"
+            said = line.text if line.kind is LineKind.COMMAND else str(line)
             yield (
-                f"- {step.node}: `{line}` was sent at {_time(_since(state))} or after, and its end is not known: "
+                f"- {step.node}: `{said}` was sent at {_time(_since(state))} or after, and its end is not known: "
                 f"read `{look}` on {step.node} first."
             )
         if state.data.get("status"):
