@@ -436,7 +436,6 @@ def test_an_outside_ca_signs_through_the_gate() -> None:
         "upload dbca-1.crt",
     ]
     assert not any("pki sign" in line.text for step in plan.lanes[0].steps() for line in step.lines)
-    )
     wish = plan.wishes["seoul/dbclient"]
     assert (wish["issuer"], wish["usages"], wish["subject"]) == ("manual", ["client"], [["CN", "postgres"]])
 
