@@ -23,7 +23,7 @@ GATE = "point-of-no-return"
 GATE_LINES = 40
 EXPIRED_DAYS = 3
 
-SPEED = "20"
+SPEED = "10"
 """So many seconds of a real operation go by in one: slow enough to be seen, and a minute for all."""
 
 POLLS: Mapping[str, float] = {"poll_s": 0.5, "longest_poll_s": 2.0}
