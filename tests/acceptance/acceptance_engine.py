@@ -260,8 +260,12 @@ class Engine:
         if restart:
             self.restart(worker)
 
+    def stop(self, worker: str) -> None:
+        """Stop a process politely (TERM), as an administrator does, and wait for its end."""
+        self._end(worker)
+
     def restart(self, worker: str) -> None:
-        """Start a killed process again."""
+        """Start a killed or stopped process again."""
         self._run(worker, self._commands[worker])
 
     def freeze(self, worker: str) -> None:
