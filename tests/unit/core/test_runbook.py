@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.database_fleets import NOW, a_database_fleet, database_facts, database_plan
+from tests.unit.core.database_fleets import NOW, a_database_fleet, database_facts, database_plan, facts_after
+from workflows.inventory import KeyOrigin
 from workflows.journal.events import Event, Kind, NewEvent, chained
 from workflows.journal.fold import RunState, fold
 from workflows.plan import Barrier, Gate, Plan, Step, walk
+from workflows.procedures.rollback import plan_rollback
 from workflows.runbook import event_number, render, standing_lines
 
 RUN = "20261123-1200-test"
@@ -297,10 +299,33 @@ def test_what_a_server_said_never_looks_like_a_line() -> None:
     assert parts["in doubt"][0].endswith("failed: bad a1> database cluster remove?[2J")
 
 
-@pytest.mark.parametrize("purpose", ["renew", "build", "dissolve"])
-def test_every_border_of_every_purpose_has_a_runbook_of_known_lines(purpose: str) -> None:
+def a_rollback() -> Plan:
+    """Return the plan back from a renewal that ended well."""
+    fleet = a_database_fleet(2, 1)
+    before = database_facts(fleet)
+    plan = database_plan(fleet, before)
+    return plan_rollback(plan, facts_after(plan, fleet, before), now=NOW)
+
+
+def test_a_rollback_goes_back_to_where_it_began() -> None:
+    """A rollback has a way back as well: the files that were in use before it."""
+    plan = a_rollback()
+    forward = typed(runbook(plan, stop="seoul/a1/initialize")["next, in this order"])
+    assert forward[0] == "a1> database cluster certs dbserver.key dbserver.crt dbclient.key dbclient.crt dbca.crt"
+    lines = typed(runbook(plan, stop="seoul/a1/initialize")["back"])
+    assert lines[3] == "a1> database cluster certs dbserver-1.key dbserver-1.crt dbclient-1.key dbclient-1.crt dbca.crt"
+
+
+def test_keys_in_the_vault_are_told_apart() -> None:
+    """A person cannot fetch them from a server: the file says where they lie."""
+    fleet = a_database_fleet(2, 1, key=KeyOrigin.ENGINE)
+    lines = runbook(database_plan(fleet, database_facts(fleet)), stop="seoul/b1/deliver/database")
+    assert "    b1: sftp upload dbclient-1.key    (sealed in the vault of certbridge)" in lines["next, in this order"]
+
+
+@pytest.mark.parametrize("plan", [a_plan(), a_plan("build"), a_plan("dissolve"), a_rollback()], ids=lambda p: p.purpose)
+def test_every_border_of_every_purpose_has_a_runbook_of_known_lines(plan: Plan) -> None:
     """Wherever a run ends, each line has one of the few forms, and every command says what it gives."""
-    plan = a_plan(purpose)
     for part in [*walk(plan.lanes[0].tree)]:
         for lines in runbook(plan, stop=part.id).values():
             commands = [number for number, line in enumerate(lines) if re.match(r"    \S+> ", line)]
