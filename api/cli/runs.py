@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli import run_text
+from api.cli import rollback, run_text
 from api.cli.output import Format, OutputOption, Table, emit, moment, note, plain, say, show
 from api.cli.surroundings import (
     YesOption,
@@ -39,9 +39,10 @@ def register(app: typer.Typer) -> None:
     group.command("resume")(resume)
     group.command("pause")(pause)
     group.command("cancel")(cancel)
+    group.command("rollback")(rollback.rollback)
     group.command("report")(report)
     group.command("runbook")(runbook)
-    app.add_typer(group, name="runs", help="List, show, follow, resume, pause, cancel and report runs.")
+    app.add_typer(group, name="runs", help="List, show, follow, resume, pause, cancel, roll back and report runs.")
 
 
 def list_runs(
