@@ -108,3 +108,54 @@ def test_certificates_of_several_deliveries_are_merged() -> None:
         )
     )
     assert state.lanes["seoul"].certificates == {"w1": {"leaf": "1"}, "w2": {"leaf": "3"}}
+
+
+def test_reopened_parts_are_to_be_gone_through_anew() -> None:
+    """Steps are undone and keep what they tell; barriers hold no more; what nobody was on yet stays unknown."""
+    lane = fold(
+        story(
+            (Kind.STEP_CLAIMED, "s1", {"attempt": 1}),
+            (Kind.INTENT, "s1", {"line": 0}),
+            (Kind.OUTCOME, "s1", {"line": 0, "state": "ok"}),
+            (Kind.STEP_DONE, "s1", {"data": {"backup": "a.bak"}}),
+            (Kind.STEP_DONE, "s2", {}),
+            (Kind.BARRIER_PASSED, "b1", {}),
+            (Kind.STEPS_REOPENED, "", {"steps": ["s1", "b1", "s9"], "reason": "too old"}),
+        )
+    ).lanes["seoul"]
+    assert (lane.steps["s1"].status, lane.steps["s1"].lines, lane.steps["s1"].data) == (
+        "undone",
+        ((0, "ok"),),
+        {"backup": "a.bak"},
+    )
+    assert (sorted(lane.steps), done_ids(lane)) == (["s1", "s2"], frozenset({"s2"}))
+
+
+def test_reopened_parts_may_be_done_again() -> None:
+    """The second time counts as the first did."""
+    again = (
+        (Kind.STEP_DONE, "s1", {}),
+        (Kind.BARRIER_PASSED, "b1", {}),
+        (Kind.STEPS_REOPENED, "", {"steps": ["s1", "b1"]}),
+        (Kind.STEP_DONE, "s1", {}),
+        (Kind.BARRIER_PASSED, "b1", {}),
+    )
+    assert done_ids(fold(story(*again)).lanes["seoul"]) == frozenset({"s1", "b1"})
+
+
+def test_a_voided_approval_waits_at_its_gate_and_says_why() -> None:
+    """The lane was stopped by the reading, and stands at the gate again in the same commit."""
+    lane = fold(
+        story(
+            (Kind.GATE_OPENED, "g1", {"name": "point-of-no-return", "digest": "x"}),
+            (Kind.GATE_APPROVED, "g1", {}),
+            (Kind.GATE_PASSED, "g1", {}),
+            (Kind.STEP_FAILED, "s1", {"error": {"code": "Drifted", "text": "another primary", "remedy": ""}}),
+            (Kind.LANE_STOPPED, "", {"reason": "another primary"}),
+            (Kind.STEPS_REOPENED, "", {"steps": ["g1", "s1", "b1"]}),
+            (Kind.GATE_OPENED, "g1", {"name": "point-of-no-return", "digest": "x", "reason": "another primary"}),
+        )
+    ).lanes["seoul"]
+    gate = lane.gates["g1"]
+    assert (lane.status, lane.reason, lane.steps["s1"].status) == ("waiting", "another primary", "undone")
+    assert (gate.status, gate.digest, gate.decided_by, done_ids(lane)) == ("open", "x", "", frozenset())
