@@ -22,13 +22,14 @@ from tests.integration.journal.world import (
 )
 from workflows.errors import JournalError, LeaseLost, Stopped
 from workflows.journal import Journal, Kind, NewEvent, Transaction, done_ids, tables
-from workflows.journal.claims import Claim, Drop, DropReason, finish, intent, outcome, pass_barrier, renew
+from workflows.journal.claims import Claim, Drop, DropReason, finish, intent, outcome, parked, pass_barrier, renew
 from workflows.journal.lanes import (
     cancel_lane,
     finish_lane,
     idle_lanes,
     lane_row,
     pause_lane,
+    reopen_parts,
     reopen_steps,
     resume_lane,
     stop_lane,
@@ -453,3 +454,72 @@ def test_reopened_steps_are_done_no_more(journal: Journal) -> None:
     again, kept = take(journal, "s1", generation=2), take(journal, "s2", generation=2)
     assert isinstance(again, Claim)
     assert reason(kept) == "done"
+
+
+def done_rows(journal: Journal) -> frozenset[str]:
+    """Return the parts whose claim row says done: what `done_ids` of the fold must say too."""
+    table = tables.claim
+    query = sa.select(table.c.step).where(table.c.run == "r1", table.c.state == "done")
+    return frozenset(journal.read(lambda connection: connection.execute(query).scalars().all()))
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "parked", "waiting"])
+def test_reopened_parts_may_be_claimed_whatever_came_of_them(journal: Journal, status: str) -> None:
+    """The next generation claims them as the first attempt; rows and fold tell the same; the event says why."""
+    make_run(journal)
+    end(journal, must_take(journal, "s1"), status)
+    end(journal, must_take(journal, "s2"))
+    assert barrier(journal, {"s2": "node-a"}) == "passed"
+    journal.write(lambda tx: reopen_parts(tx, "r1", LANE, ["s1", "b1", "s9"], "too old"))
+    event = journal.events("r1")[-1]
+    assert (event.kind, event.data) == (Kind.STEPS_REOPENED, {"steps": ["s1", "b1", "s9"], "reason": "too old"})
+    assert frozenset({"s2"}) == done_rows(journal) == done_ids(journal.state("r1").lanes[LANE])
+    assert reason(take(journal, "s1")) == "claimed"  # a late message of the same canvas
+    assert next_generation(journal) == 2
+    assert must_take(journal, "s1", generation=2).attempt == 1
+    assert reason(take(journal, "s3", generation=2, predecessors=frozenset({"s2", "b1"}))) == "predecessors"
+
+
+def test_reopening_takes_nothing_from_whoever_is_at_work(journal: Journal) -> None:
+    """A step that runs ends as it ends; nothing that was not begun appears."""
+    make_run(journal)
+    claimed = must_take(journal, "s1")
+    journal.write(lambda tx: reopen_parts(tx, "r1", LANE, ["s1", "s2"], "too old"))
+    assert next_generation(journal) is None
+    end(journal, claimed)
+    assert frozenset({"s1"}) == done_rows(journal)
+    assert sorted(journal.state("r1").lanes[LANE].steps) == ["s1"]
+
+
+def test_reopening_one_lane_leaves_the_other(journal: Journal) -> None:
+    """Two clusters have steps of the same names in tests only, but lanes are apart all the same."""
+    make_run(journal, lanes=("seoul", "busan"))
+    for lane in ("seoul", "busan"):
+        end(journal, must_take(journal, "s1", lane=lane))
+    journal.write(lambda tx: reopen_parts(tx, "r1", "busan", ["s1"], "too old"))
+    lanes = journal.state("r1").lanes
+    assert {name: done_ids(lane) for name, lane in lanes.items()} == {"seoul": {"s1"}, "busan": frozenset()}
+
+
+def test_parked_steps_are_known_until_somebody_resumes(journal: Journal) -> None:
+    """The lane moves on without them; resumed, they are open like any other, and no longer listed."""
+    make_run(journal)
+
+    def parked_now() -> frozenset[str]:
+        return journal.read(lambda connection: parked(connection, "r1", LANE))
+
+    end(journal, must_take(journal, "s1"))
+    end(journal, must_take(journal, "s2"), "parked", error=ERROR, advance=True)
+    end(journal, must_take(journal, "s3"), "failed", error=ERROR)
+    assert (parked_now(), flag(journal)) == (frozenset({"s2"}), "")
+    assert next_generation(journal) == 2
+    early = take(journal, "s4", generation=2, predecessors=frozenset({"s1", "s2"}))
+    without = take(journal, "s4", generation=2, predecessors=frozenset({"s1"}))
+    assert reason(early) == "predecessors"
+    assert isinstance(without, Claim)
+    assert reason(take(journal, "s2", generation=2)) == "parked"
+    end(journal, without)
+    assert journal.write(lambda tx: resume_lane(tx, "r1", LANE, "ann"))
+    assert parked_now() == frozenset()
+    assert next_generation(journal) == 3
+    assert must_take(journal, "s2", generation=3).attempt == 1

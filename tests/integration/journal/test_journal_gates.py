@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.integration.journal.world import LANE, let_lanes_idle, make_run, next_generation, take
+from tests.integration.journal.world import LANE, end, let_lanes_idle, make_run, must_take, next_generation, take
 from workflows.errors import DigestChanged, FourEyes, GateDecided, GateError
-from workflows.journal import Journal, Kind, done_ids, outbox, tables
+from workflows.journal import Journal, Kind, Transaction, done_ids, outbox, tables
 from workflows.journal.claims import Claim
-from workflows.journal.gates import GateRow, decide, deliver, gate_row, open_gate, open_gates, pass_gate, reopen
-from workflows.journal.lanes import cancel_lane, lane_row, pause_lane, resume_lane
+from workflows.journal.gates import GateRow, decide, deliver, gate_row, open_gate, open_gates, pass_gate, reopen, void
+from workflows.journal.lanes import cancel_lane, idle_gates, lane_row, pause_lane, resume_lane, stop_lane
 
 
 @pytest.fixture
@@ -206,3 +206,92 @@ def test_delivered_certificates_are_in_the_state_and_wake_the_lane(at_gate: Jour
     assert (event.kind, event.actor) == (Kind.CERTIFICATES_DELIVERED, "bob")
     assert at_gate.state("r1").lanes[LANE].certificates == {"w1": {"leaf": "ab"}}
     assert [row.data for row in at_gate.read(outbox.pending)] == [{"delivered": ["w1"]}]
+
+
+# ── approvals that are taken back ────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def voided(at_gate: Journal) -> Journal:
+    """Give a journal whose gate was passed; the reading behind it found another primary, and voided the approval."""
+    decided(at_gate, not_before=datetime.now(UTC) - timedelta(hours=1))
+    assert passed(at_gate)
+    assert next_generation(at_gate) == 2
+    end(at_gate, must_take(at_gate, "read-a", generation=2, predecessors=frozenset({"g1"})))
+    end(at_gate, must_take(at_gate, "read-b", generation=2, predecessors=frozenset({"g1"})), "failed")
+
+    def write(tx: Transaction) -> None:
+        stop_lane(tx, "r1", LANE, "another primary")
+        void(tx, run="r1", lane=LANE, gate="g1", parts=["read-a", "read-b", "b1"], why="another primary")
+
+    at_gate.write(write)
+    let_lanes_idle(at_gate, 0)
+    return at_gate
+
+
+def test_voided_approval_is_open_again_for_what_it_showed(voided: Journal) -> None:
+    """Same digest, nobody's decision, and the reason where the approver reads it; row, event and fold agree."""
+    gate = voided.read(open_gates)[0]
+    lane = voided.state("r1").lanes[LANE]
+    event = voided.events("r1")[-1]
+    assert (status(voided), gate.digest, gate.decided_by, gate.decided_at, gate.not_before) == (
+        "open",
+        "d1",
+        "",
+        None,
+        None,
+    )
+    assert gate.summary == {"csrs": 3, "voided": "another primary"} == lane.gates["g1"].summary
+    assert (event.kind, event.data["again"], event.data["reason"]) == (
+        Kind.GATE_OPENED,
+        "another primary",
+        "another primary",
+    )
+    assert (flag(voided), lane.status, lane.reason) == ("waiting", "waiting", "another primary")
+
+
+def test_nothing_goes_on_behind_a_voided_approval(voided: Journal) -> None:
+    """Neither readings nor what comes after them may be claimed, no canvas is made, and the gate is not passed."""
+    assert done_ids(voided.state("r1").lanes[LANE]) == frozenset()
+    for step in ("read-a", "read-b", "s1"):
+        assert not isinstance(take(voided, step, generation=2), Claim)
+    assert next_generation(voided) is None
+    assert not passed(voided)
+    assert voided.write(lambda tx: idle_gates(tx, 0)) == []
+
+
+def test_a_voided_approval_needs_a_new_one_by_somebody_else(voided: Journal) -> None:
+    """The rules are those of the first time: four eyes, one decision, the digest that is shown."""
+    with pytest.raises(FourEyes):
+        decided(voided, by="ann")
+    with pytest.raises(DigestChanged):
+        decided(voided, digest="another")
+    decided(voided, by="eve")
+    with pytest.raises(GateDecided, match="approved by eve"):
+        decided(voided)
+    assert passed(voided)
+    assert not passed(voided)
+
+
+def test_after_the_new_approval_the_readings_are_made_anew(voided: Journal) -> None:
+    """The way leads through them again: neither the good nor the bad one of the first time counts."""
+    decided(voided)
+    assert passed(voided)
+    assert next_generation(voided) == 3
+    wanted = frozenset({"g1", "read-a", "read-b"})
+    early = take(voided, "s1", generation=3, predecessors=wanted)
+    for step in ("read-a", "read-b"):
+        claimed = must_take(voided, step, generation=3, predecessors=frozenset({"g1"}))
+        assert claimed.attempt == 1
+        end(voided, claimed)
+    assert not isinstance(early, Claim)
+    assert next_generation(voided) == 4
+    assert isinstance(take(voided, "s1", generation=4, predecessors=wanted), Claim)
+
+
+def test_an_approval_may_be_voided_more_than_once(voided: Journal) -> None:
+    """Each time the last reason is shown; a rejection ends it."""
+    decided(voided)
+    assert passed(voided)
+    voided.write(lambda tx: void(tx, run="r1", lane=LANE, gate="g1", parts=["read-a"], why="a file changed"))
+    assert voided.read(open_gates)[0].summary == {"csrs": 3, "voided": "a file changed"}
+    decided(voided, decision="reject", reason="look first")
+    assert (flag(voided), status(voided)) == ("stopped", "rejected")
