@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from api.cli.output import Span, lasted, moment, say
@@ -196,6 +196,9 @@ def _took(part: PartView) -> str:
     if part.started_at is None:
         return ""
     end = part.ended_at or datetime.now(UTC)
+    if part.status == "done" and part.data.get("took_s"):  # followed through several claims, the last one is not all
+        took = float(part.data["took_s"])
+        return f"  {end - timedelta(seconds=took):%H:%M:%S} {lasted(took)}"
     again = f", attempt {part.attempts}" if part.attempts > 1 else ""
     if part.status == "running" and not part.data.get("operation"):
         again += usually(part.usual_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from api.cli.following import Waits, line_of
@@ -73,6 +74,13 @@ def test_tree_says_how_long_a_step_usually_takes():
         span if isinstance(span, str) else span[0] for line in lines(view_of(part("running"))) for span in line
     )
     assert "(usually 30 to 900 s)" in shown
+
+
+def test_tree_counts_an_operation_from_its_line_to_its_end():
+    """It was followed in several looks; the last of them is not how long it took."""
+    one = replace(part("done", data={"took_s": 750.0}), ended_at=NOON + timedelta(seconds=750))
+    shown = "".join(span if isinstance(span, str) else span[0] for line in lines(view_of(one)) for span in line)
+    assert "cms2: joins cms1  12:00:00 12 min" in shown
 
 
 def part(status: str, data: dict[str, object] | None = None) -> PartView:
