@@ -24,10 +24,10 @@ from tests.unit.core.database_fleets import (
 from tests.unit.core.fleets import NOW, STEMS, a_fleet, a_node, file_of
 from workflows.canonical import canonical
 from workflows.errors import PlanError
-from workflows.facts import CertificateFact, DatabaseMember, FileFact, NodeFacts
+from workflows.facts import CertificateFact, DatabaseMember, FileFact, NodeFacts, PortFact, PortState
 from workflows.inventory import Cluster, DatabaseRole, KeyOrigin, ResolvedFleet
 from workflows.plan import Gate, Line, LineKind, Plan, Step, walk
-from workflows.procedures.database_places import FileSet
+from workflows.procedures.database_places import FileSet, places
 
 FLEET = a_database_fleet()
 GONE = ("a1", "a2", "a3", "b1")
@@ -282,6 +282,26 @@ def test_no_database_in_the_selection_is_said() -> None:
     assert findings_of({}, fleet=bare) == ["demo: no cluster in the selection has a database cluster"]
 
 
+def test_a_cluster_without_joined_nodes_has_no_places() -> None:
+    """Asked directly: plans leave such a cluster out."""
+    with pytest.raises(PlanError, match="has no database cluster in the inventory"):
+        places(a_database_cluster(0, 1), {})
+
+
+def test_a_primary_that_is_gone_for_good_is_given_up_by_the_inventory() -> None:
+    """`database: none` for it, as the finding says, and `--primary` for whose data lives on."""
+    facts = without(database_facts(FLEET, primary="a1"), "a1")
+    nodes = tuple(
+        replace(node, database=DatabaseRole.NONE) if node.name == "a1" else node for node in FLEET.clusters[0].nodes
+    )
+    fleet = a_fleet(replace(FLEET.clusters[0], nodes=nodes))
+    expected = "seoul: its nodes do not agree on one primary (they name: none)"
+    assert findings_of(facts, fleet=fleet) == [expected]
+    plan = database_plan(fleet, facts, primary="a3")
+    assert ids_of(plan)[:4] == ["b1/remove", "a2/remove", "a3/remove", "a3/initialize"]
+    assert "a1" not in plan.nodes()
+
+
 def test_findings_of_all_clusters_come_at_once() -> None:
     """Two clusters, each with its own."""
     fleet = a_fleet(FLEET.clusters[0], a_database_cluster(1, 1, name="busan", letters="cd"))
@@ -438,6 +458,19 @@ def test_an_outside_ca_signs_through_the_gate() -> None:
     assert not any("pki sign" in line.text for step in plan.lanes[0].steps() for line in step.lines)
     wish = plan.wishes["seoul/dbclient"]
     assert (wish["issuer"], wish["usages"], wish["subject"]) == ("manual", ["client"], [["CN", "postgres"]])
+
+
+def test_the_port_is_proved_where_it_was_seen_before() -> None:
+    """`agree` looks at the database ports that answered the survey, and only at joined nodes."""
+    facts = database_facts(FLEET)
+    leaf = _good_for(12)[0]
+    port = PortFact(service="database", address="10.97.0.2", port=5432, state=PortState.SERVED, chain=(leaf,))
+    facts["a2"] = replace(facts["a2"], ports=(port,))
+    facts["a3"] = replace(facts["a3"], ports=(replace(port, state=PortState.UNREACHABLE, chain=()),))
+    facts["b1"] = replace(facts["b1"], ports=(port,))
+    nodes = steps_of(database_plan(FLEET, facts), "database_agree")[0].params["nodes"]
+    seen = {"address": "10.97.0.2", "port": 5432, "before": leaf.fingerprint}
+    assert {one["node"]: one["port"] for one in nodes} == {"a1": None, "a2": seen, "a3": None, "b1": None}
 
 
 # ── why, and when nothing ────────────────────────────────────────────────────────────────────────────────────────────
