@@ -42,7 +42,11 @@ async def database_remove(context: StepContext) -> dict[str, Any]:
         await asyncio.to_thread(_fresh_backups, context)
         await context.change(session, _move(context))
 
-    return await _carry_out(context, done=lambda fact: fact.disabled, begin=begin)
+    # Somebody who finished the rebuild by hand, with the runbook, left the node in the cluster with its new files.
+    new = _new_files(context)
+    return await _carry_out(
+        context, done=lambda fact: fact.disabled or (bool(new) and list(fact.files) == new), begin=begin
+    )
 
 
 async def database_initialize(context: StepContext) -> dict[str, Any]:
@@ -306,6 +310,12 @@ async def _enter_behind_primary(context: StepContext, session: NodeSession, fact
     if seen is None or not is_primary(seen, context.step.params["primary"]):
         raise NodeError(f"{primary} is not Connected Primary now: {in_words(seen)}.", node=context.step.node)
     await _enter(context, session, fact)
+
+
+def _new_files(context: StepContext) -> list[str]:
+    """Return the files with which this node is to come in again, [] when it is not."""
+    entering = (step for step in context.lane.steps() if step.node == context.step.node and "files" in step.params)
+    return next((list(step.params["files"]) for step in entering), [])
 
 
 def _move(context: StepContext) -> Line:

@@ -153,3 +153,21 @@ def test_the_way_back_is_refused_where_the_old_pairs_are_expired(start_database:
     later = datetime.now(UTC) + timedelta(days=30)
     with pytest.raises(PlanError, match=r"dbserver\.crt, in use before, ended"):
         plan_rollback(original, engine.survey(), now=later)
+
+
+def test_a_run_that_a_person_finished_by_hand_is_resumed_to_its_end(
+    start_database: Callable[..., DatabaseEngine],
+) -> None:
+    """The lines were typed from the runbook: resumed, the run sees all of it done, sends nothing, and proves it."""
+    engine = start_database(**SMALL)
+    plan = engine.to_the_gate()
+    assert engine.beyond(until="seoul/cmscore2/remove") == "seoul/cmscore2/remove"
+    for step in plan.lanes[0].steps():
+        if step.stage >= 700 and step.lines and step.id != "seoul/cmscore3/remove":
+            for line in step.lines:
+                engine.fleet.execute(step.node, line.text, *([line.answer] if line.answer else []))
+                engine.fleet.wait_idle("seoul")
+    before = len(engine.fleet.records("database"))
+    assert engine.run_lane() == ""
+    assert before == len(engine.fleet.records("database"))
+    assert engine.roles() == IN_PLACE
