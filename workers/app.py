@@ -15,7 +15,7 @@ import structlog
 from celery import Celery, signals
 from celery.exceptions import WorkerShutdown
 
-from workers import control, logs
+from workers import control, logs, processes, repair
 from workers.connections import Connections
 from workers.context import Work
 from workers.credentials import Credentials
@@ -89,7 +89,7 @@ def open_work(settings: Settings, redactor: Redactor) -> Work:
         connections=connections,
         vault=Vault(settings.vault_dir),
         credentials=credentials,
-        holder=f"{socket.gethostname()}:{os.getpid()}",
+        holder=processes.holder(),
     )
 
 
@@ -128,6 +128,11 @@ def _start(sender: Any, **_: Any) -> None:
         # Celery only logs what a handler raises, and would then take messages that nobody here can carry out.
         log.exception("worker_cannot_start")
         raise WorkerShutdown(1) from error
+    try:
+        # Whom the supervisor restarted finds what its predecessor held; nobody need wait for those leases to run out.
+        repair.let_go_of_the_dead(open_now)
+    except CertbridgeError as error:
+        log.warning("repair_failed", error=str(error))
     queues = tuple(sender.app.amqp.queues.consume_from)
     threads = [threading.Thread(target=_heartbeat, args=(open_now, sender.hostname, queues), daemon=True)]
     if "control" in queues:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import structlog
 from celery import Celery
 
-from workers import issuers, runbooks
+from workers import issuers, repair, runbooks
 from workers.context import Work
 from workflows import papers
 from workflows.actions import automatic
@@ -287,6 +287,7 @@ def reconcile_task() -> int:
 
 def reconcile(work: Work, app: Celery) -> int:
     """Move lanes with work left that nobody is on, and lanes at an approved gate that nobody moved; return how many."""
+    repair.let_go_of_the_dead(work)
     idle_s = work.settings.reconcile_s
     idle = work.journal.write(lambda tx: lanes.idle_lanes(tx, idle_s))
     at_gate = work.journal.write(lambda tx: lanes.idle_gates(tx, idle_s))

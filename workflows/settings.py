@@ -47,10 +47,10 @@ class Settings(BaseSettings):
     )
     fleet: Path = Field(Path("fleet.yaml"), description="The inventory.")
 
-    lease_s: Seconds = Field(60.0, description="How long a worker holds a node for a step, in seconds.")
-    renew_s: Seconds = Field(15.0, description="How often it renews that, in seconds; less than half of lease_s.")
+    lease_s: Seconds = Field(45.0, description="How long a worker holds a node for a step, in seconds.")
+    renew_s: Seconds = Field(10.0, description="How often it renews that, in seconds; less than half of lease_s.")
     reconcile_s: Seconds = Field(
-        30.0, description="After how long a lane with work left and nobody on it is sent again, in seconds."
+        20.0, description="After how long a lane with work left and nobody on it is sent again, in seconds."
     )
     outbox_ms: Milliseconds = Field(100, description="How often the outbox is looked at, in milliseconds.")
     poll_s: Seconds = Field(2.0, description="How often a task that waits for a node looks again, in seconds.")

@@ -118,7 +118,7 @@ def test_values_given_by_name_win_over_variables(tmp_path):
 def test_a_mapping_keeps_the_real_environment_out(monkeypatch):
     """What is passed in is all that counts; without it the process's own variables do."""
     monkeypatch.setenv("CERTBRIDGE_LEASE_S", "99")
-    assert Settings.load({}, home=HOME).lease_s == 60
+    assert Settings.load({}, home=HOME).lease_s == 45
     assert Settings.load().lease_s == 99
 
 
@@ -156,3 +156,10 @@ def test_a_state_that_cannot_be_made_is_a_settings_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(SettingsError, match="cannot be used"):
         prepare_state(Settings.load({}, home=HOME, state=tmp_path / "file" / "state"))
+
+
+def test_defaults_move_a_lane_again_within_a_minute():
+    """Lease, a ring of the clock (every sixth of reconcile_s) and a few seconds to send it (docs/adr/0013)."""
+    settings = Settings.load({}, home=HOME)
+    assert max(settings.lease_s, settings.reconcile_s) + settings.reconcile_s / 6 + 10 <= 60
+    assert settings.renew_s * 4 <= settings.lease_s
