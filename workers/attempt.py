@@ -17,7 +17,8 @@ import stamina
 import structlog
 
 from workers import control, rollback, runbooks, steps
-from workers.context import Redo, StepContext, Wait, Work
+from workers.context import UNDO_OFFSET, Held, Redo, StepContext, Wait, Work
+from workers.failpoints import failpoint
 from workflows.actions import READING_KINDS
 from workflows.canvas import ends_canvas, header_of
 from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError, Stopped
@@ -71,13 +72,18 @@ class Attempt:
         if self._plan.kind == DATABASE:
             parked = functools.partial(claims.parked, run=self._run, lane=self._lane.name)
             left_out |= control.left_for_later(self._lane, journal.read(parked))
+        failpoint("before_claim", self._step.id)
+        held = Held(self._work.monotonic() + self._work.settings.lease_s)
         claimed = journal.write(functools.partial(self._claim, left_out=left_out))
         if isinstance(claimed, Drop):
             log.info("step_dropped", run=self._run, step=self._step.id, reason=claimed.reason.value)
             return Outcome.DROPPED
+        failpoint("after_claim", self._step.id)
         runbooks.keep(self._work.settings, journal, self._plan, self._run)
         try:
-            return self._work.loop.call(self._carry_out(claimed))
+            outcome = self._work.loop.call(self._carry_out(claimed, held))
+            failpoint("after_finish", self._step.id)
+            return outcome
         except LeaseLost:
             log.warning("lease_lost", run=self._run, step=self._step.id)
             return Outcome.LOST
@@ -98,9 +104,9 @@ class Attempt:
             lease_s=self._work.settings.lease_s,
         )
 
-    async def _carry_out(self, claim: Claim) -> Outcome:
-        context = await self._context(claim)
-        renewing = asyncio.create_task(self._renew(claim))
+    async def _carry_out(self, claim: Claim, held: Held) -> Outcome:
+        context = await self._context(claim, held)
+        renewing = asyncio.create_task(self._renew(claim, held))
         working = asyncio.create_task(self._work_on(context))
         try:
             await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,12 +120,13 @@ class Attempt:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
 
-    async def _renew(self, claim: Claim) -> None:
+    async def _renew(self, claim: Claim, held: Held) -> None:
         """Keep the lease alive; returns when it is lost."""
         lived_s = 0.0
         while lived_s < self._work.settings.lease_s:
             await asyncio.sleep(self._work.settings.renew_s)
             lived_s += self._work.settings.renew_s
+            asked_at = self._work.monotonic()
             try:
                 renewed = asyncio.wrap_future(
                     self._work.journal.submit(
@@ -129,6 +136,7 @@ class Attempt:
                 if not await renewed:
                     return
                 lived_s = 0.0
+                held.until = asked_at + self._work.settings.lease_s
             except JournalError as error:
                 log.warning("renewal_failed", step=self._step.id, error=str(error))
 
@@ -172,7 +180,9 @@ class Attempt:
         if self._step.stage in rollback.STAGES and self._plan.kind != DATABASE:
             after = await rollback.put_back_node(context)
         data = {**error.data.get("result", {}), **after}
-        status: Literal["failed", "parked"] = "parked" if self._step.parks else "failed"
+        # Only what is known to have ended may be left behind: the next operation must never begin beside a running one.
+        parks = self._step.parks and not error.data.get("stops")
+        status: Literal["failed", "parked"] = "parked" if parks else "failed"
         await context.write(
             functools.partial(self._finish, claim=context.claim, status=status, data=data, error=_error(error))
         )
@@ -215,7 +225,7 @@ class Attempt:
             ):
                 stop_lane(tx, self._run, self._lane.name, why, data={"step": self._step.id})
 
-    async def _context(self, claim: Claim) -> StepContext:
+    async def _context(self, claim: Claim, held: Held) -> StepContext:
         sent, outcomes, began, looked_at = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
         return StepContext(
             work=self._work,
@@ -225,6 +235,7 @@ class Attempt:
             lane=self._lane,
             step=self._step,
             claim=claim,
+            held=held,
             sent=sent,
             outcomes=outcomes,
             began=began,

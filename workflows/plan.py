@@ -66,7 +66,7 @@ class Expect:
     kind: "setting" (subject: service, value: {"key": …, "certificate": …, "bundle": …, "enabled": …}), "file" (subject:
     name, value: SHA-256 hex or "" for a key), "absent" (subject: file name), "trust" (subject: store, value: file),
     "database" (subject: address of the primary, value: {"role": "primary" | "replica" | "connected" | "none", "files":
-    names}).
+    names}, and "any_primary" when the primary that it names counts for nothing).
     """
 
     kind: str

@@ -12,11 +12,10 @@ from typing import Any
 
 from workers.context import StepContext
 from workers.steps.database_make import certificate_made
-from workers.steps.database_move import in_sync, in_words, is_connected, is_primary
+from workers.steps.database_move import in_sync, in_words, is_connected, is_primary, left_for_later
 from workers.steps.survey import look, read_database
 from workflows.errors import NotProved
 from workflows.facts import DatabaseFact, PortState
-from workflows.journal import claims
 from workflows.mmp.services import Probe
 from workflows.procedures.database_places import CONNECTED, NONE, PRIMARY
 from workflows.x509.renewal import fingerprint
@@ -24,7 +23,7 @@ from workflows.x509.renewal import fingerprint
 
 async def database_agree(context: StepContext) -> dict[str, Any]:
     """Return {"nodes": {node: status in words}, "ports": […]}. Raises: NotProved: who does not agree, and in what."""
-    left = await asyncio.to_thread(_left_for_later, context)
+    left = await asyncio.to_thread(left_for_later, context)
     nodes, faults = await _statuses(context, set(left))
     ports = [
         await _port(context, one) for one in context.step.params["nodes"] if one["port"] and one["node"] not in left
@@ -113,14 +112,3 @@ async def _wanted(context: StepContext) -> str:
     """Return the fingerprint of the new server certificate, "" when the old pairs came back."""
     wish = context.step.params["wish"]
     return fingerprint(await certificate_made(context, wish)) if wish else ""
-
-
-def _left_for_later(context: StepContext) -> dict[str, str]:
-    """Return {node: why} of the nodes whose way in is parked."""
-    parked = context.work.journal.read(lambda connection: claims.parked(connection, context.run, context.lane.name))
-    state = context.work.journal.state(context.run).lanes[context.lane.name]
-    return {
-        step.node: str((state.steps[step.id].error or {}).get("text", "it failed"))
-        for step in context.lane.steps()
-        if step.id in parked
-    }

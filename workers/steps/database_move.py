@@ -22,7 +22,7 @@ from workers.steps.database_make import database_differences
 from workers.steps.survey import read_database
 from workflows.errors import CommandRejected, Drifted, NodeError, OutcomeUnknown, Unreachable
 from workflows.facts import DatabaseFact
-from workflows.journal import tables
+from workflows.journal import claims, tables
 from workflows.journal.events import Kind
 from workflows.journal.store import moment
 from workflows.plan import Line
@@ -73,8 +73,10 @@ async def database_upgrade_schema(context: StepContext) -> dict[str, Any]:
 
     async def begin(context: StepContext, session: NodeSession, fact: DatabaseFact) -> None:
         behind = [one.address for one in fact.members if one.role == REPLICA and not one.in_sync]
+        behind += await asyncio.to_thread(left_for_later, context)
         if behind:
-            raise NodeError(f"Not in sync yet: {', '.join(behind)}.", node=context.step.node)
+            remedy = f"Bring them in first: `certbridge runs resume {context.run}` takes them up, and then the schema."
+            raise NodeError(f"Not in sync yet: {', '.join(behind)}.", remedy=remedy, node=context.step.node)
         await context.change(session, _move(context))
 
     def done(fact: DatabaseFact) -> bool:
@@ -118,6 +120,18 @@ def is_connected(fact: DatabaseFact, primary: str) -> bool:
     )
 
 
+def left_for_later(context: StepContext) -> dict[str, str]:
+    """Return {node: why} of the nodes whose way in is parked."""
+    journal = context.work.journal
+    parked = journal.read(lambda connection: claims.parked(connection, context.run, context.lane.name))
+    state = journal.state(context.run).lanes[context.lane.name]
+    return {
+        step.node: str((state.steps[step.id].error or {}).get("text", "it failed"))
+        for step in context.lane.steps()
+        if step.id in parked
+    }
+
+
 def in_words(fact: DatabaseFact | None) -> str:
     """Return a status in one line: "Enabled, replica ( In Sync ), last: 'database cluster join …' (success)"."""
     if fact is None:
@@ -152,6 +166,8 @@ async def _carry_out(context: StepContext, *, done: Done, begin: Begin) -> dict[
                 raise  # nothing of this operation went out yet: the whole step may be tried again
             following.fell_silent(error.message)
         following.check()
+        if following.silent_too_long():
+            await _given_up(context, following)
         if following.now() >= until:
             raise Wait(following.wait_s(), following.told())
         await asyncio.sleep(settings.poll_s)
@@ -182,10 +198,11 @@ class _Following:
         sent = [one.at for one in events if one.kind is Kind.INTENT and one.data["line"] == number]
         waited = [one.data["data"] for one in events if one.kind is Kind.STEP_WAITING and one.data.get("data")]
         silent = waited[-1].get("silent_since") if waited else None
+        looked_at = number in context.looked_at  # a person resumed since, so all clocks begin anew
         return cls(
             context=context,
-            since=sent[-1] if sent and number not in context.looked_at else None,
-            silent_since=datetime.fromisoformat(silent) if silent else None,
+            since=sent[-1] if sent and not looked_at else None,
+            silent_since=datetime.fromisoformat(silent) if silent and not looked_at else None,
         )
 
     @property
@@ -243,24 +260,26 @@ class _Following:
         node, line = self.context.step.node, _move(self.context).text
         if self.fact is not None and self.stands(self.fact) == "failed":
             why = self.fact.error or self.said
-            raise CommandRejected(f"`{line}` failed: {why}", remedy=self._remedy(), node=node, command=line)
+            raise CommandRejected(f"`{line}` failed: {why}", remedy=self.remedy(), node=node, command=line)
         settings = self.context.work.settings
         if self.sent and self.idle_since is not None and self.now() - self.idle_since >= settings.longest_poll_s / 2:
             raise NodeError(
                 f"`{line}` was sent, but the node shows neither that it goes on nor that it is done ({self.said}).",
-                remedy=self._remedy(),
-                node=node,
-            )
-        if self.silent_since and self.context.now() - self.silent_since > timedelta(seconds=settings.silent_s):
-            raise NodeError(
-                f"The node fell silent after `{line}` and did not come back within {settings.silent_s:g} s.",
-                remedy=self._remedy(),
+                remedy=self.remedy(),
                 node=node,
             )
         if self.elapsed_s > self.context.step.params["longest_s"]:
             raise NodeError(
-                f"`{line}` has not ended after {self.elapsed_s:.0f} s ({self.said}).", remedy=self._remedy(), node=node
+                f"`{line}` has not ended after {self.elapsed_s:.0f} s ({self.said}).",
+                remedy=self.remedy(),
+                node=node,
+                stops=True,
             )
+
+    def silent_too_long(self) -> bool:
+        """Return whether the node has not answered for longer than a reboot may take."""
+        limit = timedelta(seconds=self.context.work.settings.silent_s)
+        return self.silent_since is not None and self.context.now() - self.silent_since > limit
 
     def wait_s(self) -> float:
         """Return in how many seconds to look again: the longer it takes, the less often, every half minute at least."""
@@ -277,7 +296,8 @@ class _Following:
         }
         return told | ({"silent_since": self.silent_since.isoformat()} if self.silent_since else {})
 
-    def _remedy(self) -> str:
+    def remedy(self) -> str:
+        """Return what a person can do when the operation did not end well."""
         run = self.context.run
         first = {
             "initialize": "No other node was touched, and the data of this one is the data to keep.",
@@ -288,6 +308,26 @@ class _Following:
             "looks again, and sends the line once more if it is still needed. "
             f"`certbridge runs runbook {run}` has the lines to go on or back by hand."
         )
+
+
+async def _given_up(context: StepContext, following: _Following) -> None:
+    """Raise NodeError: the node fell silent and did not come back. Others go on only where the primary lost it too.
+
+    A node that only we cannot reach may still be copying, and two joins at once must never be.
+    """
+    params, node = context.step.params, context.step.node
+    there = f"The node fell silent after `{_move(context).text}` and did not come back in time ({following.said})."
+    stops = True
+    if params["operation"] in {"join", "connect"}:
+        try:
+            async with context.session(params["primary_node"]) as session:
+                fact = await read_database(session)
+        except (Unreachable, OutcomeUnknown):
+            fact = None
+        # A node that is still attaching has no row at the primary yet, so only a row that says "lost" counts.
+        seen = [one for one in fact.members if one.address == params["address"]] if fact else []
+        stops = not seen or any(one.connected for one in seen)
+    raise NodeError(there, remedy=following.remedy(), node=node, stops=stops)
 
 
 async def _enter(context: StepContext, session: NodeSession, fact: DatabaseFact) -> None:

@@ -169,8 +169,11 @@ def void(tx: Transaction, *, run: str, lane: str, gate: str, parts: Sequence[str
     """Take back an approval that was gone through already, because *why*: nothing behind the gate was changed yet.
 
     The gate is open again for what it showed, and *parts*, the readings that came after it, are made anew behind it.
+    A gate that nobody went through, and one of a lane that is over, is left alone.
     """
     current = gate_row(tx.connection, run, lane, gate)
+    if current.status != "passed" or lane_row(tx.connection, run, lane).flag in {"cancelled", "done"}:
+        return
     summary = {**current.summary, "voided": why}
     values = {
         "status": "open",

@@ -124,7 +124,7 @@ def remove(cluster: str, place: Place, facts: NodeFacts, primary: Place, backups
             "backup_age_s": BACKUP_AGE_S,
             "way_back": way_back,
         },
-        expects=(expected(facts),),
+        expects=(expected(facts, any_primary=place.role == PRIMARY and not told_primary(facts)),),
         lines=(moving(DatabaseClusterRemove().line(), "remove"),),
         undo=enter_lines(place, place.old, primary) if place.old else (),
         interrupts=_interrupts("remove", facts),
@@ -153,6 +153,7 @@ def enter(cluster: str, place: Place, facts: NodeFacts, files: FileSet, primary:
             **_operation(verb),
             "files": list(files.names),
             "interface": place.interface,
+            "address": place.address,
             "primary": primary.address,
             "primary_node": primary.node,
         },
@@ -248,10 +249,16 @@ def moving(line: str, verb: str) -> Line:
     return Line(kind=LineKind.COMMAND, text=line, content=f"move:{verb}", question=QUESTION, answer=YES)
 
 
-def expected(facts: NodeFacts) -> Expect:
-    """Return what the node must still say of its place in the cluster when a step begins."""
+def expected(facts: NodeFacts, *, any_primary: bool = False) -> Expect:
+    """Return what the node must still say of its place in the cluster when a step begins.
+
+    *any_primary*: the one that it names now left before its turn, so what it says of a primary then counts for nothing.
+    """
     fact = facts.database_cluster or DatabaseFact(state="Disabled")
-    return Expect(kind="database", subject=fact.primary, value={"role": role_told(fact), "files": list(fact.files)})
+    value: dict[str, Any] = {"role": role_told(fact), "files": list(fact.files)}
+    if any_primary:
+        return Expect(kind="database", subject="", value={**value, "any_primary": True})
+    return Expect(kind="database", subject=fact.primary, value=value)
 
 
 def told_primary(facts: NodeFacts) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 from database_order import check
 from steps_engine import RUN, Engine
 
+from simulator.server import SSH_PORT
 from workers import control
 from workers.attempt import Attempt, Outcome
 from workflows import actions
@@ -56,6 +60,15 @@ class DatabaseEngine(Engine):
         """End a run, as `certbridge runs cancel` does, and let it close."""
         actions.cancel(self.work.journal, run, by="ann")
         control.settle(self.work, run)
+
+    def wait_until_it_answers(self, node: str, within_s: float = 30.0) -> None:
+        """Wait until the SSH port of *node* is there again."""
+        deadline = time.monotonic() + within_s
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((self.fleet.address(node), SSH_PORT), 1):
+                return
+            assert time.monotonic() < deadline, f"{node} does not come back"
+            time.sleep(0.05)
 
     def unsealed(self, row: str) -> bytes:
         """Return what is kept sealed under *row*."""

@@ -51,7 +51,9 @@ class Engine:
         self, fleet: FleetHandle, folder: Path, change: Callable[[dict[str, Any]], None] | None = None
     ) -> None:
         self.fleet = fleet
-        self.settings = Settings.load({}, home=folder, state=folder / "state", poll_s=0.05, longest_poll_s=2, idle_s=60)
+        self.settings = Settings.load(
+            {}, home=folder, state=folder / "state", poll_s=0.05, longest_poll_s=2, idle_s=60, silent_s=3
+        )
         prepare_state(self.settings)
         self.inventory = self._inventory(change)
         redactor = Redactor()

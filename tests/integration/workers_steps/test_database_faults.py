@@ -127,3 +127,52 @@ def test_a_replica_does_not_join_behind_a_primary_that_is_no_longer_one(engine: 
     assert engine.run_lane() == "seoul/cmscore1/agree"
     assert "is not Connected Primary now" in engine.state_of("seoul").steps["seoul/cmscore2/join"].error["text"]
     assert not [line for line in engine.fleet.commands("cmscore2") if " join " in line]
+
+
+def test_a_replica_that_falls_silent_stops_the_lane_since_its_join_may_still_run(
+    start_database: Callable[..., DatabaseEngine],
+) -> None:
+    """Nobody can tell whether it still copies, so no second join begins; when it is back, the run goes on."""
+    engine = start_database(joined=3, connected=0, days_left=5, database_days_left=5)
+    engine.to_the_gate()
+    engine.fleet.fault("database-reboot", node="cmscore2", match="join*", seconds=8, text="lost")
+    assert engine.beyond() == "seoul/cmscore2/join"
+    lane = engine.state_of("seoul")
+    assert (lane.status, lane.steps["seoul/cmscore2/join"].status) == ("stopped", "failed")
+    assert "fell silent" in lane.reason
+    assert not [line for line in engine.fleet.commands("cmscore3") if " join " in line]
+    engine.wait_until_it_answers("cmscore2")
+    engine.resume()
+    assert engine.run_lane() == ""
+    assert engine.violations() == []
+
+
+def test_the_schema_waits_for_nodes_that_are_left_for_later(start_database: Callable[..., DatabaseEngine]) -> None:
+    """It is upgraded once all are in sync: the lane stops before it, and goes on when the missing one is in."""
+    engine = start_database(joined=2, connected=1, database_ready=False)
+    engine.to_the_gate(engine.database_plan("build", primary="cmscore1", upgrade_schema=True))
+    engine.fleet.fault("database-fails", node="cmscore2", match="join*", text="Couldn't come in")
+    assert engine.beyond() == "seoul/cmscore1/upgrade_schema"
+    assert not [line for line in engine.fleet.commands("cmscore1") if "upgrade_schema" in line]
+    engine.resume()
+    assert engine.run_lane() == ""
+    joined = [one.monotonic for one in engine.fleet.records("database", "cmscore2") if one.phase == "end"]
+    upgraded = [one.monotonic for one in engine.fleet.records("database", "cmscore1") if "upgrade" in one.text]
+    assert max(joined) < min(upgraded)
+
+
+def test_a_replica_that_a_person_names_primary_leads_the_new_cluster(
+    start_database: Callable[..., DatabaseEngine],
+) -> None:
+    """Its data is what all get: the acting primary leaves before it, and joins it afterwards."""
+    engine = start_database(joined=3, connected=0, days_left=5, database_days_left=5)
+    engine.fleet.fault("database-split", node="cmscore3", text=engine.fleet.address("cmscore2"))
+    engine.to_the_gate(engine.database_plan(primary="cmscore2"))
+    assert engine.beyond(until="seoul/cmscore2/remove") == "seoul/cmscore2/remove"
+    engine.fleet.mend()
+    assert engine.run_lane(until="seoul/cmscore2/initialize") == "seoul/cmscore2/initialize"
+    data = engine.databases()["cmscore2"]["data"]
+    assert engine.run_lane() == ""
+    assert engine.roles() == {"cmscore1": "replica", "cmscore2": "primary", "cmscore3": "replica"}
+    assert {data} == {state["data"] for state in engine.databases().values()}
+    assert engine.violations(primary="cmscore2") == []
