@@ -143,7 +143,9 @@ def _reasons(wish: DatabaseWish, place: Place, facts: NodeFacts, *, now: datetim
         yield "its database is set to no certificates"
         return
     for name in fact.expired:
-        yield f"{name} is expired, says the server"
+        leaf = _leaf(facts, name)
+        if leaf is None or datetime.fromisoformat(leaf.not_valid_after) > now + within:
+            yield f"{name} is expired, says the server"  # else its own date says so below
     if place.joined:  # a server pair that a connected node names besides is of no use there
         yield from _certificate(facts, place.old.server_certificate, wish.server, now + within)
     yield from _certificate(facts, place.old.client_certificate, wish.client, now + within)

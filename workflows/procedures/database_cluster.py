@@ -296,8 +296,11 @@ def _needs(found: Places, old: Mapping[str, str], leaving: Sequence[Place], *, r
         return (
             f"approval{who} {what}; the data of every other joined node is overwritten; only the backups have it then"
         )
-    reasons = _lost(old, leaving)
-    back = f"there is no way back except the backups ({reasons})" if reasons else "the old files are a way back"
+    gone = [place.node for place in leaving if old[place.node]]
+    nodes = f"{len(gone)} node{'s' if len(gone) > 1 else ''}"
+    back = "the old files are a way back"
+    if gone:
+        back = f"there is no way back except the backups (the old files of {nodes} are none, see the notices)"
     return f"approval{who} {what}; {lost}; {back}"
 
 
