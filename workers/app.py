@@ -15,7 +15,7 @@ import structlog
 from celery import Celery, signals
 from celery.exceptions import WorkerShutdown
 
-from workers import control, logs, processes, repair
+from workers import control, failpoints, logs, processes, repair
 from workers.connections import Connections
 from workers.context import Work
 from workers.credentials import Credentials
@@ -69,8 +69,14 @@ def work() -> Work:
 
 
 def open_work(settings: Settings, redactor: Redactor) -> Work:
-    """Return journal, loop, connections and vault of this process, opened; *redactor* learns every secret."""
+    """Return journal, loop, connections and vault of this process, opened; *redactor* learns every secret.
+
+    Raises: SettingsError: failpoints that are none. JournalError.
+    """
     prepare_state(settings)
+    rules = failpoints.switch_on(settings.state)
+    if rules:
+        log.warning("failpoints_are_set", rules=[str(rule) for rule in rules])
     journal = Journal.open(settings.database_url)
     loop = LoopThread()
     loop.start()

@@ -17,7 +17,7 @@ import stamina
 import structlog
 
 from workers import control, rollback, runbooks, steps
-from workers.context import UNDO_OFFSET, Held, Redo, StepContext, Wait, Work
+from workers.context import Held, Redo, StepContext, Wait, Work
 from workers.failpoints import failpoint
 from workflows.actions import READING_KINDS
 from workflows.canvas import ends_canvas, header_of
@@ -146,6 +146,7 @@ class Attempt:
         except (LeaseLost, asyncio.CancelledError):
             raise
         except Wait as wait:
+            failpoint("before_finish", self._step.id)
             await context.write(
                 functools.partial(
                     claims.finish, claim=context.claim, status="waiting", data=wait.data, wait_s=wait.wait_s
@@ -170,6 +171,7 @@ class Attempt:
                     f"An error of our own: {type(error).__name__}.", remedy="See the worker's log; please report it."
                 ),
             )
+        failpoint("before_finish", self._step.id)
         await context.write(functools.partial(self._finish, claim=context.claim, status="done", data=data, error=None))
         return Outcome.DONE
 
@@ -179,6 +181,7 @@ class Attempt:
         # A database is never put back by itself: going back is a plan of its own, which people approve.
         if self._step.stage in rollback.STAGES and self._plan.kind != DATABASE:
             after = await rollback.put_back_node(context)
+        failpoint("before_finish", self._step.id)
         data = {**error.data.get("result", {}), **after}
         # Only what is known to have ended may be left behind: the next operation must never begin beside a running one.
         parks = self._step.parks and not error.data.get("stops")

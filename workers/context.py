@@ -10,6 +10,7 @@ import asyncio
 import functools
 import hashlib
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,10 +22,11 @@ from cryptography import x509
 from workers import runbooks
 from workers.connections import Connections
 from workers.credentials import Credentials
+from workers.failpoints import failpoint
 from workers.loop import LoopThread
 from workers.session import NodeSession
 from workflows import papers
-from workflows.errors import CertbridgeError, CommandRejected
+from workflows.errors import CertbridgeError, CommandRejected, LeaseLost
 from workflows.facts import NodeFacts
 from workflows.inventory import KeyOrigin, Node, ResolvedFleet
 from workflows.journal import claims, stock
@@ -64,6 +66,7 @@ class Work:
     holder: str
     plans: dict[str, tuple[Plan, ResolvedFleet]] = field(default_factory=dict)
     reading: threading.Lock = field(default_factory=threading.Lock)
+    monotonic: Callable[[], float] = time.monotonic
 
     def passphrase(self, credential: str) -> bytes | None:
         """Return the password of *credential*, None for "". Raises: CredentialMissing."""
@@ -107,6 +110,13 @@ class Redo(Exception):
         self.why = why
 
 
+@dataclass(slots=True)
+class Held:
+    """Until when a lease is surely held, by this machine's own clock: counted from before it was asked for."""
+
+    until: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WishView:
     """A wish of the plan as a step needs it."""
@@ -133,6 +143,7 @@ class StepContext:
     lane: Lane
     step: Step
     claim: Claim
+    held: Held
     sent: dict[int, int]
     outcomes: dict[int, str]
     began: bool
@@ -273,14 +284,18 @@ class StepContext:
         self, line: Line, number: int | None, act: Callable[[], Any], *, tolerate_refusal: bool = False
     ) -> None:
         place = self.number_of(line) if number is None else number
+        failpoint("before_intent", line.text)
         await self.write(claims_intent(self.claim, place, str(line), back=place >= UNDO_OFFSET))
         await self._keep_runbook()
+        failpoint("after_intent", line.text)
         self.sent[place] = self.sent.get(place, 0) + 1
         self.looked_at -= {place}
         self.began = True
         self.outcomes.pop(place, None)
+        self._must_hold()
         try:
             state, text = await act()
+            failpoint("after_effect", line.text)
         except CommandRejected as error:
             await self._outcome(place, "refused", error.message)
             raise
@@ -288,8 +303,14 @@ class StepContext:
             await self._outcome(place, "unknown", error.message)
             raise
         await self._outcome(place, state, text)
+        failpoint("after_outcome", line.text)
         if state == "refused" and not tolerate_refusal:
             raise CommandRejected(f"`{line.text}` was refused: {text}", node=self.step.node, command=line.text)
+
+    def _must_hold(self) -> None:
+        """Raise LeaseLost when the lease may have run out since the intent: a process that stood still has woken."""
+        if self.work.monotonic() >= self.held.until:
+            raise LeaseLost("The lease ran out before this line was sent.", node=self.step.node, step=self.step.id)
 
     async def _outcome(self, number: int, state: str, text: str) -> None:
         await self.write(claims_outcome(self.claim, number, state, text))

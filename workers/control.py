@@ -20,6 +20,7 @@ from celery import Celery
 
 from workers import issuers, repair, runbooks
 from workers.context import Work
+from workers.failpoints import failpoint
 from workflows import papers
 from workflows.actions import automatic
 from workflows.canvas import CLUSTER_QUEUE, FLEET_QUEUE, compile_lane, ends_canvas, header_of
@@ -73,10 +74,12 @@ def send_due(work: Work, app: Celery, pool: ThreadPoolExecutor) -> int:
 def _handle(work: Work, app: Celery, rows: Sequence[outbox.Outgoing]) -> None:
     for row in rows:
         try:
+            failpoint("before_send", row.lane)
             if row.lane and not _overtaken(work, row):
                 advance(work, app, row.run, row.lane, why=_why(row.data))
             elif not row.lane:
                 settle(work, row.run)
+            failpoint("after_send", row.lane)
             # Marked after it was handled: a crash in between handles it twice, and the generation makes that harmless.
             work.journal.write(partial(outbox.sent, outgoing_id=row.id))
         except Exception as error:  # noqa: BLE001 - one row that cannot be sent must not hold up the others
@@ -313,6 +316,7 @@ def sign(work: Work, run: str, lane: str, *, now: datetime) -> None:
     plan, fleet = work.plan(run)
     try:
         files = issuers.sign_missing(work, plan, fleet, run, lane, now=now)
+        failpoint("after_sign", lane)
         if files:
             papers.deliver(work.journal, run, files, by="issuer", now=now, lane=lane)
     except CertbridgeError as error:

@@ -19,6 +19,7 @@ from celery.exceptions import Ignore
 
 from workers import control, steps
 from workers.attempt import Attempt, Outcome
+from workers.failpoints import failpoint
 from workflows import outage, papers
 from workflows.canvas import BARRIER_TASK, GATE_TASK, ends_canvas
 from workflows.gate import POINT_OF_NO_RETURN
@@ -67,9 +68,11 @@ def barrier(*, run: str, lane: str, step: str, generation: int, header: bool) ->
 
     open_now = work()
     plan, _ = open_now.plan(run)
+    failpoint("before_barrier", step)
     passed = open_now.journal.write(
         functools.partial(control.pass_barrier, plan=plan, run=run, lane=lane, barrier=step, generation=generation)
     )
+    failpoint("after_barrier", step)
     if passed != "passed":
         log.info("barrier_held", run=run, lane=lane, barrier=step, why=str(passed))
         raise Ignore
@@ -92,6 +95,7 @@ def open_gate(*, run: str, lane: str, step: str, generation: int, header: bool) 
     state = whole.lanes[lane]
     before = papers.papers_of(plan, lane, gate.name, state)
     digest = papers.digest_of_gate(plan, whole.digest, lane, gate.name, state)
+    failpoint("before_gate", step)
     open_now.journal.write(
         lambda tx: gates.open_gate(
             tx,
@@ -104,6 +108,7 @@ def open_gate(*, run: str, lane: str, step: str, generation: int, header: bool) 
             summary=_summary(plan, plan.lane(lane), gate, before),
         )
     )
+    failpoint("after_gate", step)
     raise Ignore
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 QUEUES = ("fleet", "cluster", "control")
 # TLS and the dates of certificates bear minutes, not hours; beyond this a fresh certificate may not be valid yet.
 SKEW_S = 60.0
+FAILPOINTS = "CERTBRIDGE_FAILPOINTS"
 
 
 class Verdict(Enum):
@@ -86,6 +87,7 @@ def examine(fleet_file: Path | None, *, wake: str = "") -> int:
 def all_checks(settings: Settings, fleet_file: Path | None, *, wake: str) -> Iterator[Check]:
     """Give the findings of all checks in order."""
     yield check_state(settings)
+    yield from check_failpoints(os.environ)
     prepare_state(settings)
     fleet: ResolvedFleet | CertbridgeError
     try:
@@ -129,6 +131,17 @@ def check_state(settings: Settings) -> Check:
             f"chmod 0700 {settings.state}",
         )
     return well("state", f"{settings.state}, mode 0700")
+
+
+def check_failpoints(environ: Mapping[str, str]) -> Iterator[Check]:
+    """Give a failure when workers started from here would die or fail on purpose; nothing when all is as usual."""
+    rules = environ.get(FAILPOINTS, "")
+    if rules:
+        yield failed(
+            "failpoints",
+            f"{FAILPOINTS} is set ({rules}): workers that are started with it die, fail or stall on purpose",
+            f"It is a tool for tests. Unset {FAILPOINTS}, and restart the workers.",
+        )
 
 
 def check_broker(answer: Mapping[str, str]) -> Check:

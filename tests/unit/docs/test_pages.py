@@ -25,7 +25,7 @@ _TARGET = re.compile(r"\bmake ([a-z]+)\b")
 # What a page writes for "any run", "any file": it takes the place of a value, and is none that the CLI must know.
 _PLACEHOLDERS = {"FILE…", "NODE…", "[OPTIONS]", "COMMAND", "[ARGS]..."}
 # Read outside of workflows.settings: by the tests (.ci/run).
-_OTHER_VARIABLES = {"CERTBRIDGE_TOOLS_REQUIRED"}
+_OTHER_VARIABLES = {"CERTBRIDGE_TOOLS_REQUIRED", "CERTBRIDGE_FAILPOINTS", "CERTBRIDGE_CHAOS"}
 # Named by the inventory's reference for the next issue; README says under "What is not there yet" that it has not come.
 _LATER: tuple[str, ...] = ()
 _CREDENTIAL = "CERTBRIDGE_CREDENTIAL_"
