@@ -16,7 +16,7 @@ from typing import Any, Literal
 import stamina
 import structlog
 
-from workers import control, rollback, runbooks, steps
+from workers import control, outage_circuit, rollback, runbooks, steps
 from workers.context import Held, Redo, StepContext, Wait, Work
 from workers.failpoints import failpoint
 from workflows.actions import READING_KINDS
@@ -91,6 +91,11 @@ class Attempt:
             runbooks.keep(self._work.settings, journal, self._plan, self._run)
 
     def _claim(self, tx: Transaction, *, left_out: frozenset[str]) -> Claim | Drop:
+        held = outage_circuit.refusal(
+            tx, self._work.settings, run=self._run, lane=self._lane.name, step=self._step, generation=self._generation
+        )
+        if held is not None:
+            return held
         return claims.claim(
             tx,
             run=self._run,

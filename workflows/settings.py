@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     silent_s: Seconds = Field(
         1800.0, description="How long a node that fell silent in the middle of a database operation is waited for."
     )
+    outage_nodes: Count = Field(
+        3, description="More servers than this silent within outage_s count as a fleet-wide outage: no change begins."
+    )
+    outage_s: Seconds = Field(300.0, description="How far back silent servers are counted for that, in seconds.")
     idle_s: Seconds = Field(60.0, description="After how long an unused SSH connection is closed, in seconds.")
     facts_hours: Annotated[int, Field(ge=1, le=24 * 365)] = Field(
         24, description="How old the facts of a survey may be for a plan, in hours."

@@ -1,4 +1,4 @@
-"""A wrong password is tried once in the whole fleet; then that credential rests until a person has corrected it."""
+"""F28: a wrong password is tried once in the whole fleet; then that credential rests until a person has corrected it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENGINE = Shape(
 )
 
 
-def test_wrong_password_is_tried_once_and_rests_until_doctor_wakes_it(engine):
+def test_f28_wrong_password_is_tried_once_and_rests_until_doctor_wakes_it(engine):
     """Six servers, two workers, one attempt: the others say that the credential rests; `doctor` wakes it."""
     credentials = engine.state / "credentials.yaml"
     credentials.write_text("cms: {username: admin, password: last-year}\n")

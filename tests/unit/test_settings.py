@@ -25,7 +25,7 @@ def test_defaults_hold_without_any_variable():
     assert settings.database_url == f"sqlite:///{state}/journal.db"
     assert settings.broker_url is None
     assert settings.fleet == Path.cwd() / "fleet.yaml"
-    assert (settings.lease_s, settings.renew_s, settings.reconcile_s, settings.outbox_ms) == (60, 15, 30, 100)
+    assert (settings.lease_s, settings.renew_s, settings.reconcile_s, settings.outbox_ms) == (45, 10, 20, 100)
     assert (settings.fleet_threads, settings.is_sqlite) == (256, True)
 
 
@@ -104,7 +104,7 @@ def test_all_wrong_values_are_told_together():
 
 def test_a_lease_that_is_not_renewed_in_time_is_refused():
     """One late renewal must not lose the lease."""
-    with pytest.raises(SettingsError, match="CERTBRIDGE_RENEW_S=30 does not fit CERTBRIDGE_LEASE_S=60"):
+    with pytest.raises(SettingsError, match="CERTBRIDGE_RENEW_S=30 does not fit CERTBRIDGE_LEASE_S=45"):
         load(RENEW_S="30")
 
 

@@ -1,0 +1,82 @@
+"""Which servers did not answer lately, by what the journal says of steps: many at once are an outage."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from workflows.journal import tables
+from workflows.journal.events import Kind
+from workflows.journal.store import Transaction
+
+_CLAIM, _EVENT = tables.claim, tables.event
+_SILENT = "Unreachable"
+_ENDED_BADLY = ("failed", "parked", "waiting", "open", "excused")
+
+
+def silent_nodes(tx: Transaction, *, within_s: float, run: str, lane: str) -> tuple[str, ...]:
+    """Return the nodes that were unreachable for a step of any run within *within_s* seconds, and silent ever since.
+
+    What was before a person last resumed *lane* of *run* does not count: whoever resumes says that the network is back.
+    """
+    since = max(tx.clock - within_s, _resumed_at(tx, run, lane))
+    rows = tx.connection.execute(
+        sa.select(_CLAIM.c.run, _CLAIM.c.step, _CLAIM.c.node).where(
+            _CLAIM.c.state.in_(_ENDED_BADLY), _CLAIM.c.node != "", _CLAIM.c.expires_at > since
+        )
+    )
+    fell_silent: dict[str, float] = {}
+    for row in rows:
+        at = _unreachable_at(tx, row.run, row.step)
+        if at > since:
+            fell_silent[row.node] = max(at, fell_silent.get(row.node, 0.0))
+    answered = _answered(tx, tuple(fell_silent), since)
+    return tuple(sorted(node for node, at in fell_silent.items() if answered.get(node, 0.0) <= at))
+
+
+def is_new(tx: Transaction, run: str, lane: str, step: str) -> bool:
+    """Return whether nobody has begun *step* yet: one that was begun is better ended than left half-done."""
+    here = (_CLAIM.c.run == run, _CLAIM.c.lane == lane, _CLAIM.c.step == step)
+    found = tx.connection.execute(sa.select(_CLAIM.c.state, _CLAIM.c.intended).where(*here)).one_or_none()
+    return found is None or not (found.state == "waiting" or found.intended)
+
+
+def _resumed_at(tx: Transaction, run: str, lane: str) -> float:
+    query = (
+        sa.select(_EVENT.c.at)
+        .where(_EVENT.c.run == run, _EVENT.c.kind == Kind.LANE_RESUMED.value, _EVENT.c.lane == lane)
+        .order_by(_EVENT.c.n.desc())
+        .limit(1)
+    )
+    return _seconds(tx.connection.execute(query).scalar_one_or_none())
+
+
+def _unreachable_at(tx: Transaction, run: str, step: str) -> float:
+    """Return when the last attempt at *step* ended because its node did not answer, 0 when it ended otherwise."""
+    kinds = (Kind.STEP_FAILED.value, Kind.STEP_PARKED.value, Kind.STEP_WAITING.value, Kind.STEP_DONE.value)
+    query = (
+        sa.select(_EVENT.c.at, _EVENT.c.data)
+        .where(_EVENT.c.run == run, _EVENT.c.step == step, _EVENT.c.kind.in_(kinds))
+        .order_by(_EVENT.c.n.desc())
+        .limit(1)
+    )
+    last = tx.connection.execute(query).one_or_none()
+    if last is None:
+        return 0.0
+    code = (last.data.get("error") or {}).get("code")
+    silent = code == _SILENT or (last.data.get("data") or {}).get("silent_since")
+    return _seconds(last.at) if silent else 0.0
+
+
+def _answered(tx: Transaction, nodes: tuple[str, ...], since: float) -> dict[str, float]:
+    query = (
+        sa.select(_CLAIM.c.node, sa.func.max(_CLAIM.c.expires_at).label("at"))
+        .where(_CLAIM.c.node.in_(nodes), _CLAIM.c.state == "done", _CLAIM.c.expires_at > since)
+        .group_by(_CLAIM.c.node)
+    )
+    return {row.node: float(row.at) for row in tx.connection.execute(query)} if nodes else {}
+
+
+def _seconds(at: str | None) -> float:
+    return datetime.fromisoformat(at).timestamp() if at else 0.0
