@@ -27,7 +27,7 @@ from workflows.journal.claims import Claim, Drop
 from workflows.journal.events import Kind
 from workflows.journal.lanes import reopen_parts, stop_lane
 from workflows.journal.store import Transaction
-from workflows.plan import DATABASE, Lane, Plan, Step, predecessors
+from workflows.plan import DATABASE, ROLLBACK, Lane, Plan, Step, predecessors
 
 log = structlog.get_logger()
 
@@ -185,7 +185,8 @@ class Attempt:
         after: Mapping[str, Any] = {}
         # A database is never put back by itself: going back is a plan of its own, which people approve.
         if self._step.stage in rollback.STAGES and self._plan.kind != DATABASE:
-            after = await rollback.put_back_node(context)
+            back = self._plan.purpose == ROLLBACK
+            after = await (rollback.give_up(context, str(error)) if back else rollback.put_back_node(context))
         failpoint("before_finish", self._step.id)
         data = {**error.data.get("result", {}), **after}
         # Only what is known to have ended may be left behind: the next operation must never begin beside a running one.

@@ -201,8 +201,9 @@ class StepContext:
     def wanted_setting(self, service: str) -> Mapping[str, str] | None:
         """Return what *service* on this node is to be set to when its apply step is done."""
         for step in self.lane.steps():
-            if step.action == "apply" and step.node == self.step.node and service in step.params["wanted"]:
-                setting: Mapping[str, str] = step.params["wanted"][service]
+            wanted = step.params.get("wanted", {}) if step.action in {"apply", "restore"} else {}
+            if step.node == self.step.node and service in wanted:
+                setting: Mapping[str, str] = wanted[service]
                 return setting
         return None
 

@@ -60,6 +60,23 @@ async def put_back_node(context: StepContext) -> dict[str, Any]:
     return {"put_back": True, "ports": ports}
 
 
+async def give_up(context: StepContext, why: str) -> dict[str, Any]:
+    """Journal that the rollback of this node failed, with the lines that are left for a person; nothing is sent.
+
+    A plan that goes back is not undone by itself: that would be forward again. {} when nothing was changed here yet.
+    """
+    back = [step for step in context.lane.steps() if step.node == context.step.node and step.action == "restore"]
+    state = (await asyncio.to_thread(context.work.journal.state, context.run)).lanes[context.lane.name].steps
+    if not any(step.id in state and (state[step.id].lines or state[step.id].status == "done") for step in back):
+        return {}
+    left = [step for step in back if step.id not in state or state[step.id].status != "done"]
+    lines = [str(line) for step in left or back for line in step.lines]
+    log.error("rollback_failed", run=context.run, node=context.step.node, why=why)
+    data = {"why": why, "lines": lines, "steps": [context.step.id]}
+    await context.write(lambda tx: tx.append(_event(context, Kind.ROLLBACK_FAILED, data)))
+    return {"rollback_failed": why, "lines": lines}
+
+
 async def _touched(context: StepContext) -> list[Step]:
     """Return the steps of this node that sent a line, renames first: a restart comes after the old names are back."""
     steps = [step for step in context.lane.steps() if step.node == context.step.node and step.undo]

@@ -25,6 +25,10 @@ from workflows.canonical import digest_of_json
 
 DATABASE = "database"
 """The `kind` of a plan that takes a database cluster apart and puts it together again."""
+RENEWAL = "renewal"
+"""The `kind` of a plan for the certificates of services."""
+ROLLBACK = "rollback"
+"""The `purpose` of a plan, of either kind, that goes back to the files of before."""
 
 
 class LineKind(Enum):
@@ -177,7 +181,8 @@ class Lane:
 class Plan:
     """A whole plan; `kind` is "renewal", "database", "survey" or "trust".
 
-    `purpose` of a database plan: "renew", "build", "dissolve" or "rollback". `fleet` is the resolved inventory as JSON
+    `purpose` of a database plan: "renew", "build", "dissolve" or "rollback"; of a renewal: "" or "rollback".
+    `fleet` is the resolved inventory as JSON
     (no secrets), `wishes` the certificates by id, `notices` what people must know or do elsewhere, `facts` the digest
     of each node's facts it was made from.
     """

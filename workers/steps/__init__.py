@@ -32,6 +32,7 @@ from workers.steps.prepare import prepare
 from workers.steps.prove import prove
 from workers.steps.recheck import recheck
 from workers.steps.request import request
+from workers.steps.restore import restore
 from workers.steps.survey import survey
 from workers.steps.trust_host_key import scan_host_key
 
@@ -49,6 +50,7 @@ HANDLERS: Mapping[str, Handler] = {
     "apply": apply,
     "prove": prove,
     "close": close,
+    "restore": restore,
     "database_prepare": database_prepare,
     "database_ca": database_ca,
     "database_sign": database_sign,

@@ -32,9 +32,9 @@ async def apply(context: StepContext) -> dict[str, Any]:
         now = await read_settings(session)
         if not context.began:
             await check_expects(session, context.step.expects, node=context.step.node)
-        await _run_lines(context, session, now)
+        await run_lines(context, session, now)
         after = await read_settings(session)
-    if not _all_set(wanted, after):
+    if not all_set(wanted, after):
         raise CommandRejected(
             f"The status of {context.step.params['process']} does not show the new files.", node=context.step.node
         )
@@ -50,9 +50,9 @@ async def trust(context: StepContext) -> dict[str, Any]:
             await check_expects(session, stores, node=context.step.node)
         await _upload_stores(context, session)
         now = await read_settings(session)
-        await _run_lines(context, session, now)
+        await run_lines(context, session, now)
         after = await read_settings(session)
-    if not _stores_set(context.step, after):
+    if not stores_set(context.step, after):
         raise CommandRejected("The status does not show the new trust stores.", node=context.step.node)
     return {"stores": {one["store"]: one["file"] for one in context.step.params["stores"]}}
 
@@ -133,7 +133,7 @@ async def _rename_back(context: StepContext, session: NodeSession, step: Step, o
                 await context.change(session, line, number=offset + line_number)
 
 
-async def _run_lines(context: StepContext, session: NodeSession, now: Mapping[str, Any]) -> None:
+async def run_lines(context: StepContext, session: NodeSession, now: Mapping[str, Any]) -> None:
     """Send the commands of this step that are still needed, by what the status says *now* and what was sent before.
 
     A process is *fresh* when it was started after its files were set: its ports show it, or the outcome of the line
@@ -220,9 +220,10 @@ async def _looks(context: StepContext) -> AsyncIterator[tuple[str, str]]:
     wishes: Mapping[str, str] = context.step.params.get("wishes", {})
     for port in context.ports_of(context.step.node):
         if port["service"] in wishes and port["probe"] != Probe.NONE.value:
-            leaf, _ = await context.certificate(wishes[port["service"]])
+            # A rollback names the leaf itself; a renewal the wish, whose certificate came in meanwhile.
+            wanted = port.get("wanted") or fingerprint((await context.certificate(wishes[port["service"]]))[0])
             found = await look(port["service"], port["address"], port["port"], Probe(port["probe"]))
-            yield fingerprint(leaf), found.chain[0].fingerprint if found.state is PortState.SERVED else ""
+            yield wanted, found.chain[0].fingerprint if found.state is PortState.SERVED else ""
 
 
 async def _upload_stores(context: StepContext, session: NodeSession) -> None:
@@ -246,11 +247,13 @@ async def _upload_stores(context: StepContext, session: NodeSession) -> None:
             raise Drifted(f"{line.text} is there already, and holds something else.", node=context.step.node)
 
 
-def _stores_set(step: Step, now: Mapping[str, Any]) -> bool:
-    return all(now.get(f"trust {one['store']}") == one["file"] for one in step.params["stores"])
+def stores_set(step: Step, now: Mapping[str, Any]) -> bool:
+    """Return whether the status *now* names the files of every trust store of *step*."""
+    return all(now.get(f"trust {one['store']}") == one["file"] for one in step.params.get("stores", ()))
 
 
-def _all_set(wanted: Mapping[str, Mapping[str, str]], now: Mapping[str, Any]) -> bool:
+def all_set(wanted: Mapping[str, Mapping[str, str]], now: Mapping[str, Any]) -> bool:
+    """Return whether the status *now* names the files of every service in *wanted*."""
     return all(
         name in now and all((now[name][what] or "") == value for what, value in setting.items())
         for name, setting in wanted.items()
@@ -263,7 +266,7 @@ def _is_set(step: Step, line: Line, now: Mapping[str, Any]) -> bool:
     if verb != "set":
         return True
     if name in step.params.get("wanted", {}):
-        return _all_set({name: step.params["wanted"][name]}, now)
+        return all_set({name: step.params["wanted"][name]}, now)
     stores = {one["store"]: one["file"] for one in step.params.get("stores", ())}
     return now.get(f"trust {name}") == stores.get(name)
 

@@ -11,7 +11,7 @@ from workers.steps.recheck import check_expects
 from workflows.errors import CommandRejected, NodeError
 from workflows.mmp.commands import PkiMatch
 from workflows.mmp.replies import PkiAnswer
-from workflows.plan import Line, LineKind
+from workflows.plan import ROLLBACK, Line, LineKind
 
 _SCRATCH = b"certbridge: a scratch file that shows whether renaming works; it may be deleted\n"
 
@@ -31,10 +31,11 @@ async def prepare(context: StepContext) -> dict[str, Any]:
 
 
 async def _pairs_match(context: StepContext, session: NodeSession) -> None:
+    when, would = ("before", "is") if context.plan.purpose == ROLLBACK else ("now", "would be")
     for key, certificate in context.step.params["pairs"]:
         if await session.ask(PkiMatch(key, certificate)) is PkiAnswer.NO:
             raise CommandRejected(
-                f"{key} and {certificate}, in use now, do not belong together: there would be no way back.",
+                f"{key} and {certificate}, in use {when}, do not belong together: there {would} no way back.",
                 node=context.step.node,
             )
 

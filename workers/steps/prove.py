@@ -39,20 +39,19 @@ async def prove(context: StepContext) -> dict[str, Any]:
 async def _prove_port(
     context: StepContext, session: NodeSession, port: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    leaf, chain = await context.certificate(port["wish"])
-    wanted = fingerprint(leaf)
+    wanted, ends, chain = await _wanted(context, port)
     shown = {key: port[key] for key in ("service", "address", "port", "before")}
     if port["probe"] == Probe.NONE.value:
         return {
             **shown,
             "seen": False,
             "fingerprint": wanted,
-            "not_valid_after": certificate_fact(leaf).not_valid_after,
+            "not_valid_after": ends,
             "fault": await _unseen(context, session, port, settings, wanted),
         }
     found = await look_until(context, port, wanted)
     # A port may still serve what the next restart takes away, so the status rows have to agree as well.
-    fault = _fault(found, wanted, [fingerprint(one) for one in chain]) or _set_wrong(context, port["service"], settings)
+    fault = _fault(found, wanted, chain, old="wanted" in port) or _set_wrong(context, port["service"], settings)
     ends = found.chain[0].not_valid_after if found.chain else ""
     served = found.chain[0].fingerprint if found.chain else ""
     return {
@@ -63,6 +62,14 @@ async def _prove_port(
         "chain": len(found.chain),
         "fault": fault,
     }
+
+
+async def _wanted(context: StepContext, port: Mapping[str, Any]) -> tuple[str, str, list[str]]:
+    """Return fingerprint, end and chain (fingerprints) of what the port is to serve; a rollback names the leaf only."""
+    if "wanted" in port:
+        return port["wanted"], port["ends"], []
+    leaf, chain = await context.certificate(port["wish"])
+    return fingerprint(leaf), certificate_fact(leaf).not_valid_after, [fingerprint(one) for one in chain]
 
 
 async def look_until(context: StepContext, port: Mapping[str, Any], wanted: str) -> PortFact:
@@ -89,12 +96,14 @@ class _NotYet(Exception):
         self.found = found
 
 
-def _fault(found: PortFact, wanted: str, chain: list[str]) -> str:
+def _fault(found: PortFact, wanted: str, chain: list[str], *, old: bool) -> str:
     where = f"{found.service} on {found.address}:{found.port}"
     if found.state is not PortState.SERVED:
         return f"{where} does not answer ({found.note})"
     if found.chain[0].fingerprint != wanted:
-        return f"{where} still serves a certificate that ends {found.chain[0].not_valid_after[:10]}"
+        ends = found.chain[0].not_valid_after[:10]
+        how = "does not serve its old certificate, but one" if old else "still serves a certificate"
+        return f"{where} {how} that ends {ends}"
     served = [one.fingerprint for one in found.chain]
     # A server need not send the root (RFC 8446 section 4.4.2); everything between leaf and root must be there.
     intermediates = [fingerprint for fingerprint in chain if fingerprint != wanted][:-1]

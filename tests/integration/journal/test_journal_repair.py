@@ -33,7 +33,11 @@ def notes(journal: Journal) -> list[dict[str, object]]:
 def ringing(journal: Journal) -> list[tuple[str, float]]:
     """Return (lane, seconds from now) of what is to be sent."""
     box = tables.outbox
-    query = sa.select(box.c.lane, (box.c.not_before - tables.clock()).label("s")).where(box.c.sent_at.is_(None)).order_by(box.c.id)
+    query = (
+        sa.select(box.c.lane, (box.c.not_before - tables.clock()).label("s"))
+        .where(box.c.sent_at.is_(None))
+        .order_by(box.c.id)
+    )
     return journal.read(lambda connection: [(row.lane, float(row.s)) for row in connection.execute(query)])
 
 
