@@ -153,6 +153,8 @@ def _on_lane(lane: LaneState, event: Event, gates: Mapping[str, GateState]) -> L
         return replace(lane, barriers=lane.barriers - frozenset(data.get("steps", ())))
     if event.kind is Kind.CERTIFICATES_DELIVERED:
         return replace(lane, certificates={**lane.certificates, **data.get("certificates", {})})
+    if event.kind is Kind.GATE_OPENED and data.get("flag"):
+        return lane  # a gate of a lane that is paused, stopped or over was opened again: the lane stays so
     status = _LANE_STATUS.get(event.kind)
     return lane if status is None else replace(lane, status=status, reason=str(data.get("reason", "")))
 

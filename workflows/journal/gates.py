@@ -159,9 +159,12 @@ def reopen(
         raise GateError(
             f"Gate {current.name} of lane {lane} was passed already.", remedy="Make a new plan and a new run."
         )
+    flag = lane_row(tx.connection, run, lane).flag
     said = {"name": current.name, "digest": digest, "summary": dict(summary), "again": why}
+    if flag not in {"", "waiting"}:
+        said["flag"] = flag  # paused, stopped or over: the lane stays so, and the fold must not take it to wait here
     tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate, actor=by, data=said))
-    if lane_row(tx.connection, run, lane).flag == "":
+    if flag == "":
         touch(tx, run, lane, flag="waiting")
 
 

@@ -189,6 +189,15 @@ def test_reopened_gate_forgets_the_approval(at_gate: Journal) -> None:
         again("d3")
 
 
+def test_gate_that_is_opened_again_leaves_a_paused_lane_paused(at_gate: Journal) -> None:
+    """Row and fold agree that the lane is paused (found by test_journal_machine); resumed, it stands at the gate."""
+    at_gate.write(lambda tx: pause_lane(tx, "r1", LANE, "ann"))
+    at_gate.write(lambda tx: reopen(tx, run="r1", lane=LANE, gate="g1", digest="d2", summary={}, why="changed"))
+    assert (flag(at_gate), status(at_gate), at_gate.state("r1").lanes[LANE].status) == ("paused", "open", "paused")
+    assert at_gate.write(lambda tx: resume_lane(tx, "r1", LANE, "ann"))
+    assert (flag(at_gate), at_gate.state("r1").lanes[LANE].status) == ("waiting", "waiting")
+
+
 def test_pause_at_a_gate_keeps_the_gate(at_gate: Journal) -> None:
     """A paused lane passes no gate; resumed, it stands at the gate again."""
     at_gate.write(lambda tx: pause_lane(tx, "r1", LANE, "ann"))
