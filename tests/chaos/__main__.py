@@ -1,11 +1,12 @@
 """`make chaos`: rounds of the nemesis, Redis emptied fifty times, and a table of what was found.
 
-python -m tests.chaos [--seed N] [--rounds N] [--quiet]
+python -m tests.chaos [--seed N] [--rounds N] [--emptied N] [--small] [--quiet]
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import tempfile
 import time
@@ -15,39 +16,59 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "acceptance"), str(HERE.parent)]
 
-from keys import make_keys  # noqa: E402 - the path first
+from acceptance_engine import Engine  # noqa: E402 - the path first
+from emptied import Emptied, empty_during, shape  # noqa: E402
+from keys import make_keys  # noqa: E402
 from nemesis import Round, Scale, play  # noqa: E402
+from renewing import must  # noqa: E402
 
+from simulator.machines import cluster_name  # noqa: E402
 from tests import postgres  # noqa: E402
+
+SMALL = Scale(clusters=1, joined=2, connected=1, services="webadmin,callbridge", strike_s=30.0)
 
 
 def main(words: list[str]) -> int:
     """Carry out the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description="Kill everything, and see that nothing is lost.")
     parser.add_argument("--seed", type=int, default=None, help="default: one of the clock")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="fleets, each with a renewal and a rebuild")
+    parser.add_argument("--emptied", type=int, default=50, help="small runs in each of which Redis is emptied")
+    parser.add_argument("--minutes", type=float, default=12.0, help="no further round begins after so many")
     parser.add_argument("--small", action="store_true", help="three servers instead of ten")
-    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--quiet", action="store_true", help="do not tell each strike")
     arguments = parser.parse_args(words)
     seed = int(time.time()) % 100_000 if arguments.seed is None else arguments.seed
-    scale = Scale(clusters=1, joined=2, connected=1, services="webadmin,callbridge") if arguments.small else Scale()
     began = time.monotonic()
 
     def tell(text: str) -> None:
         if not arguments.quiet:
             print(f"  {text}", file=sys.stderr, flush=True)  # noqa: T201
 
-    rounds = []
+    print(f"seed {seed}; again with: make chaos SEED={seed} ROUNDS={arguments.rounds}", flush=True)  # noqa: T201
+    emptied = _emptied(arguments.emptied, random.Random(seed)) if arguments.emptied else Emptied()
+    rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as folder:
         keys = make_keys(Path(folder) / "keys.pem", 300)
         try:
-            for number in range(arguments.rounds):
-                rounds.append(play(seed + number, scale, keys=keys, tell=tell))
+            while len(rounds) < arguments.rounds and time.monotonic() - began < arguments.minutes * 60:
+                scale = SMALL if arguments.small else Scale()
+                rounds.append(play(seed + len(rounds), scale, keys=keys, tell=tell))
                 print("\n".join(told(rounds[-1])), flush=True)  # noqa: T201
         finally:
             postgres.stop()
-    print("\n".join(summary(rounds, time.monotonic() - began)))  # noqa: T201
-    return 0 if all(one.good for one in rounds) else 1
+    print("\n".join(summary(rounds, emptied, time.monotonic() - began)))  # noqa: T201
+    return 0 if all(one.good for one in rounds) and emptied.finished == emptied.started else 1
+
+
+def _emptied(runs: int, chance: random.Random) -> Emptied:
+    """Empty Redis once in each of so many small runs, and tell what came of it."""
+    with Engine(shape(runs)) as engine:
+        must(engine, "survey")
+        result = empty_during(engine, [cluster_name(number) for number in range(runs)], chance)
+    print(f"Redis emptied in {len(result.emptied_at)} runs, at their events {sorted(result.emptied_at)}")  # noqa: T201
+    print("\n".join(f"  FOUND: {text}" for text in result.outcomes), end="", flush=True)  # noqa: T201
+    return result
 
 
 def told(one: Round) -> list[str]:
@@ -65,17 +86,20 @@ def told(one: Round) -> list[str]:
     ]
 
 
-def summary(rounds: list[Round], took_s: float) -> list[str]:
+def summary(rounds: list[Round], emptied: Emptied, took_s: float) -> list[str]:
     """Return the table at the end."""
     strikes: Counter[str] = sum((one.strikes for one in rounds), Counter())
     found = [one.findings for one in rounds]
     rows = {
+        "small runs with Redis emptied": emptied.started,
+        "  finished": emptied.finished,
         "rounds": len(rounds),
         **{f"  {kind}": number for kind, number in sorted(strikes.items())},
         "connections spoiled": sum(one.spoiled for one in rounds),
         "lanes resumed by a person": sum(one.resumes for one in rounds),
         "changing commands sent": sum(one.changes for one in found),
         "uploads written again": sum(one.uploads_again for one in found),
+        "intents that were never sent": sum(one.never_came for one in found),
         "restarts sent a second time": sum(one.restarts_again for one in found),
         "duplicates": sum(len(one.duplicates) for one in found),
         "order violations": sum(len(one.order) for one in found),
@@ -84,7 +108,7 @@ def summary(rounds: list[Round], took_s: float) -> list[str]:
         "other findings": sum(len(one.other) for one in found),
         "seconds": round(took_s),
     }
-    return [f"{name:<32}{number:>8}" for name, number in rows.items()]
+    return [f"{name:<34}{number:>6}" for name, number in rows.items()]
 
 
 if __name__ == "__main__":

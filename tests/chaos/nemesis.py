@@ -39,7 +39,8 @@ class Scale:
     joined: int = 3
     connected: int = 2
     services: str = "webadmin,callbridge,webbridge3"
-    strike_s: float = 150.0
+    strike_s: float = 100.0
+    """For how long each of the two runs is struck."""
     limit_s: float = 420.0
 
     @property
@@ -121,7 +122,7 @@ class _Play:
         self.round = Round(seed=seed)
         self.command_lines: set[bytes] = set()
         self._chance = random.Random(seed + 1)
-        self._began = time.monotonic()
+        self._began = self._phase_began = time.monotonic()
         self._next_strike = 0.0
         self._stopped_at: dict[tuple[str, str], float] = {}
 
@@ -129,6 +130,7 @@ class _Play:
         """Renew, then rebuild; return the runs."""
         runs = []
         for words in (("run", "--yes"), ("run", "--yes", "--database", "renew")):
+            self._phase_began = time.monotonic()
             self._repeat("survey")
             before = {run.run for run in self._runs()}
             self._repeat(*words, until=lambda before=before: len(self._changing(before)) > 0)
@@ -214,8 +216,9 @@ class _Play:
     def _tick(self) -> None:
         """Let a little time pass: mend what is due, start again what ended, strike when it is time."""
         now = time.monotonic()
-        self.strikes.mend_due(all_of_it=now - self._began > self.scale.strike_s)
-        if now >= self._next_strike and now - self._began < self.scale.strike_s:
+        calm = now - self._phase_began > self.scale.strike_s
+        self.strikes.mend_due(all_of_it=calm)
+        if now >= self._next_strike and not calm:
             kind = self.strikes.strike()
             self._next_strike = time.monotonic() + self._chance.uniform(*GAP_S)
             if kind:

@@ -40,7 +40,7 @@ WEIGHTS = {
     "swallow silently": 1,
     "delay": 2,
     "byte by byte": 2,
-    "kill everything": 1,
+    "kill everything": 2,
 }
 _HEALS_WITHIN_S = (1.5, 4.0)
 
@@ -127,7 +127,7 @@ class Strikes:
         }
         if kind in treatments:
             return self._treat(drawn.address, treatments[kind], drawn.after_s)
-        return self._on_queue(kind)
+        return self._on_queue(kind, drawn)
 
     def _kill(self, whom: str, drawn: _Drawn) -> bool:
         engine = self._engine
@@ -186,7 +186,7 @@ class Strikes:
         self._later(address, after_s, lambda: self._engine.proxy.heal(address))
         return True
 
-    def _on_queue(self, kind: str) -> bool:
+    def _on_queue(self, kind: str, drawn: _Drawn) -> bool:
         """Empty the broker, send an old message again, or take one away from the workers."""
         if "redis" in self._busy:
             return False
@@ -200,7 +200,7 @@ class Strikes:
                 return broker.brpop([f"{KEY_PREFIX}fleet", f"{KEY_PREFIX}cluster"], timeout=1) is not None
             known = list(self._tap.messages)
             if known:
-                queue, message = self._chance.choice(known)
+                queue, message = known[drawn.number % len(known)]
                 broker.lpush(queue, message)
                 return True
         return False

@@ -10,7 +10,7 @@ from tests.postgres import postgres_server
 
 __all__ = ["postgres_server"]
 
-SMALL = Scale(clusters=1, joined=2, connected=1, services="webadmin,callbridge", strike_s=45.0, limit_s=200.0)
+SMALL = Scale(clusters=1, joined=2, connected=1, services="webadmin,callbridge", strike_s=20.0, limit_s=200.0)
 
 
 @pytest.mark.timeout(300)

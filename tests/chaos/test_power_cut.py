@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from acceptance_engine import Engine, Shape
 from database_order import check
 from renewing import WAITS, begin, must, nodes_of
@@ -104,7 +104,8 @@ def test_rebuild_goes_on_by_itself_after_everything_was_killed_and_up_was_typed_
     engine.ok("up", "--detach")
     run.watch(0)
     nodes = nodes_of(engine, "seoul")
-    addresses = {one["node"]: one["address"] for one in json.loads((engine.out / "pins.json").read_text())}
+    inventory = yaml.safe_load((engine.out / "fleet.yaml").read_text())
+    addresses = {one["name"]: one["address"] for one in inventory["clusters"][0]["nodes"]}
     found = check(engine.log(), clusters={"seoul": nodes}, addresses=addresses, primary={"seoul": nodes[0]})
     assert found == []
     assert [engine.state_of(node)["database"]["role"] for node in nodes] == ["primary", "replica", "connected"]
