@@ -138,20 +138,20 @@ def decide(
 
 def resume(journal: Journal, run: str, *, by: str, lane: str = "") -> tuple[str, ...]:
     """Let stopped or paused lanes go on: failed steps are open again, what is done stays done. Returns the lanes."""
-    names = _lanes(journal, run, lane)
+    names = lanes_of(journal, run, lane)
     _open_run(journal, run)
     return journal.write(lambda tx: tuple(name for name in names if lanes.resume_lane(tx, run, name, by)))
 
 
 def pause(journal: Journal, run: str, *, by: str, lane: str = "", reason: str = "") -> tuple[str, ...]:
     """Hold lanes at the next step border. Returns the lanes that were moving."""
-    names = _lanes(journal, run, lane)
+    names = lanes_of(journal, run, lane)
     return journal.write(lambda tx: tuple(name for name in names if lanes.pause_lane(tx, run, name, by, reason)))
 
 
 def cancel(journal: Journal, run: str, *, by: str, reason: str = "") -> tuple[str, ...]:
     """End all lanes at their next step border, and free the nodes. Returns the lanes that were cancelled."""
-    names = _lanes(journal, run, "")
+    names = lanes_of(journal, run, "")
 
     def write(tx: Transaction) -> tuple[str, ...]:
         ended = tuple(name for name in names if lanes.cancel_lane(tx, run, name, by, reason))
@@ -169,7 +169,8 @@ def _open_run(journal: Journal, run: str) -> None:
         raise InputError(f"Run {run} was cancelled.", remedy="Make a new plan and a new run.")
 
 
-def _lanes(journal: Journal, run: str, lane: str) -> tuple[str, ...]:
+def lanes_of(journal: Journal, run: str, lane: str) -> tuple[str, ...]:
+    """Return *lane*, or all lanes of *run* without one. Raises: InputError: there is no such lane."""
     names = tuple(journal.state(run).lanes)
     if lane and lane not in names:
         raise InputError(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(names)}.")

@@ -26,6 +26,8 @@ def lines(plan: Plan, *, first: bool = False) -> Iterator[Spans]:
     """Yield the plan lane by lane, steps in their order; *first* keeps the steps before the first gate alone."""
     if plan.kind == DATABASE and plan.purpose:
         yield ((f"database {plan.purpose}: ", "bold"), PURPOSES.get(plan.purpose, ""))
+    elif plan.purpose:
+        yield ((f"{plan.purpose}: ", "bold"), "services get the certificates back that they had before")
     for lane in plan.lanes:
         yield ((f"lane {lane.name}", "bold"), f"  up to {lane.fail_limit} nodes may fail" if lane.fail_limit else "")
         stage = 0

@@ -1,7 +1,7 @@
-"""`certbridge runs rollback`: bring a database cluster back to the files it used before a run, by a plan of its own.
+"""`certbridge runs rollback`: bring the servers of a run back to the files they used before, by a plan of its own.
 
-What is to be done depends on where the nodes stand now, so they are read first; then the plan is shown, the old run is
-ended, and the new one starts. A renewal of services has no such plan: a server that fails there is put back by itself.
+What is to be done depends on where the servers stand now, so they are read first; then the plan is shown, the old run
+is ended, and the new one starts, up to its gate.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.output import note, say
+from api.cli import preview_text
+from api.cli.output import Format, OutputOption, bare, emit, note, say
 from api.cli.surroundings import YesOption, account, confirm, load_settings, now, open_journal, run_id
 from workflows.errors import EngineError, InputError
 
 if TYPE_CHECKING:
-    from workflows.journal import Journal
+    from workflows.journal import Journal, RunState
     from workflows.plan import Plan
 
 _CLOSED_WITHIN_S = 120.0
@@ -26,28 +27,43 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, o
 def rollback(
     run: RunArgument,
     yes: YesOption = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Only show what would come of it.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Follow it; ends with exit code 3 where people must decide.")
     ] = False,
+    output: OutputOption = Format.TABLE,
 ) -> None:
-    """Bring the database cluster of a run back to the files it used before, by a run of its own."""
+    """Bring the servers of a run back to the files they used before, by a run of its own with its own gate."""
     from api.cli import plan_text
     from api.cli.run import start
+    from workflows import preview as previews
 
     settings = load_settings()
     with open_journal(settings) as journal:
         name = run_id(journal, run)
-        original = _original(journal, name)
-        made = _plan(journal, original)
-        for line in (*plan_text.lines(made), *plan_text.notices(made), *plan_text.summary_lines(made)):
-            note("".join(span if isinstance(span, str) else span[0] for span in line))
-        open_still = journal.state(name).outcome == "open"
+        original, state = _original(journal, name)
+        made = _plan(journal, original, state)
+        found = previews.rollback(original, state, made)
+        shown = (*plan_text.lines(made), *plan_text.notices(made), *plan_text.summary_lines(made))
+        for line in (*(shown if output is Format.TABLE else ()), *preview_text.lines(found)):
+            if preview and output is Format.TABLE:
+                say(*line)
+            elif output is Format.TABLE:
+                note("".join(bare(span) for span in line))
+        if preview:
+            if output is not Format.TABLE:
+                emit({"run": "", "digest": made.digest(), "plan": made.to_json(), "preview": found}, output)
+            return
+        open_still = state.outcome == "open"
         ends = f"End run {name} for good, and begin" if open_still else "Begin"
-        confirm(f"{ends} with these lines? What removes or joins anything waits for approval.", yes=yes)
+        confirm(f"{ends} with these lines? {_waits(made)}", yes=yes)
         if open_still:
             _end(journal, name)
         fresh = start(journal, settings, made, by=account())
-        say(fresh)
+        if output is Format.TABLE:
+            say(fresh)
+        else:
+            emit({"run": fresh, "digest": made.digest(), "plan": made.to_json(), "preview": found}, output)
         if watch:
             from api.cli.following import watch as follow
 
@@ -55,15 +71,30 @@ def rollback(
     note(f"follow it with `certbridge runs watch {fresh}`")
 
 
-def _original(journal: Journal, run: str) -> Plan:
-    """Return the plan to go back from. Raises: InputError: it is no database run, or it moves."""
-    from workflows.plan import DATABASE, Plan
+def _waits(made: Plan) -> str:
+    from workflows.plan import DATABASE
+
+    if made.kind == DATABASE:
+        return "What removes or joins anything waits for approval."
+    if any(lane.gates() for lane in made.lanes):
+        return "Whatever changes a service waits for approval."
+    return "Nothing of it waits for approval (`go_gate: false`)."
+
+
+def _original(journal: Journal, run: str) -> tuple[Plan, RunState]:
+    """Return plan and state of the run to go back from. Raises: InputError: there is no way back, or it moves."""
+    from workflows.plan import DATABASE, RENEWAL, ROLLBACK, Plan
 
     made = Plan.from_json(journal.plan(run))
-    if made.kind != DATABASE:
+    if made.kind not in {DATABASE, RENEWAL}:
         raise InputError(
             f"Run {run} is a {made.kind}, which has no rollback of its own.",
-            remedy="A server that fails there is put back by itself; else see docs/howto/go-back.md.",
+            remedy="It changed no server; see docs/howto/go-back.md.",
+        )
+    if made.kind == RENEWAL and made.purpose == ROLLBACK:
+        raise InputError(
+            f"Run {run} is a rollback itself.",
+            remedy="Go on with it (`certbridge runs resume`), or renew anew with `certbridge plan --survey`.",
         )
     state = journal.state(run)
     moving = [lane.name for lane in state.lanes.values() if lane.status in {"ready", "running"}]
@@ -72,19 +103,26 @@ def _original(journal: Journal, run: str) -> Plan:
             f"Run {run} is at work on {', '.join(moving)}.",
             remedy=f"Hold it first: `certbridge runs pause {run}`, and wait until its step has ended.",
         )
-    return made
+    return made, state
 
 
-def _plan(journal: Journal, original: Plan) -> Plan:
+def _plan(journal: Journal, original: Plan, state: RunState) -> Plan:
     """Read every node of *original*, and return the plan back. Raises: PlanError, NoWorker."""
     from api.cli.survey import take
     from workflows.inventory import ResolvedFleet, select
+    from workflows.plan import DATABASE
+    from workflows.procedures.renewal_rollback import plan_renewal_rollback
     from workflows.procedures.rollback import plan_rollback
 
     fleet = ResolvedFleet.from_json(original.fleet)
     wanted = select(fleet, [lane.name for lane in original.lanes])
     found = take(journal, fleet, wanted, by=account())
-    return plan_rollback(original, found.facts, now=now(), silent=frozenset(found.failed))
+    silent = frozenset(found.failed)
+    if original.kind == DATABASE:
+        return plan_rollback(original, found.facts, now=now(), silent=silent)
+    begun = {step.id for lane in state.lanes.values() for step in lane.steps.values()}
+    touched = {step.node for lane in original.lanes for step in lane.steps() if step.stage >= 600 and step.id in begun}
+    return plan_renewal_rollback(original, found.facts, now=now(), silent=silent, touched=touched)
 
 
 def _end(journal: Journal, run: str) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli import rollback, run_text
-from api.cli.output import Format, OutputOption, Table, emit, moment, note, plain, say, show
+from api.cli import preview_text, rollback, run_text
+from api.cli.output import Format, OutputOption, Table, bare, emit, moment, note, plain, say, show
 from api.cli.surroundings import (
     YesOption,
     account,
@@ -24,10 +24,13 @@ from api.cli.surroundings import (
 if TYPE_CHECKING:
     from api.run_view import RunView
     from workflows.journal import Journal, RunSummary
+    from workflows.plan import Plan
+    from workflows.preview import Preview
     from workflows.settings import Settings
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or @latest.")]
 LaneOption = Annotated[str, typer.Option("--lane", help="Only this lane.")]
+PreviewOption = Annotated[bool, typer.Option("--preview", help="Only show what would come of it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -92,30 +95,51 @@ def watch(run: RunArgument) -> None:
     raise typer.Exit(code)
 
 
-def resume(run: RunArgument, lane: LaneOption = "") -> None:
+def resume(
+    run: RunArgument,
+    lane: LaneOption = "",
+    preview: PreviewOption = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
     """Let stopped or paused lanes go on: failed steps are tried again, what is done stays done."""
     from workflows import actions
+    from workflows import preview as previews
 
     with open_journal() as journal:
         name = run_id(journal, run)
+        actions.lanes_of(journal, name, lane)
+        found = previews.resume(_plan(journal, name), journal.state(name), lane=lane)
+        if preview:
+            _show_preview(found, output)
+            return
+        _note_preview(found, output)
         moved = actions.resume(journal, name, by=account(), lane=lane)
-    _tell(name, moved, "goes on", "moves already")
+    _tell(name, moved, "goes on", "moves already", found, output)
 
 
 def pause(
     run: RunArgument,
     lane: LaneOption = "",
     reason: Annotated[str, typer.Option("--reason", help="Why, for the journal.")] = "",
+    preview: PreviewOption = False,
+    output: OutputOption = Format.TABLE,
 ) -> None:
     """Hold a run at the next step border."""
     from workflows import actions
+    from workflows import preview as previews
 
     settings = load_settings()
     with open_journal(settings) as journal:
         name = run_id(journal, run)
+        actions.lanes_of(journal, name, lane)
+        found = previews.pause(_plan(journal, name), journal.state(name), lane=lane)
+        if preview:
+            _show_preview(found, output)
+            return
+        _note_preview(found, output)
         moved = actions.pause(journal, name, by=account(), lane=lane, reason=reason)
         stands = _stands(journal, name)
-    _tell(name, moved, "is held at its next step border", "does not move anyway")
+    _tell(name, moved, "is held at its next step border", "does not move anyway", found, output)
     if stands:
         _tell_standing(stands)
         note(f"The lines to go on or back by hand are in {_runbook_file(settings, name)}")
@@ -125,14 +149,21 @@ def cancel(
     run: RunArgument,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the journal.")] = "",
     yes: YesOption = False,
+    preview: PreviewOption = False,
+    output: OutputOption = Format.TABLE,
 ) -> None:
     """End a run for good at the next step border, and free its servers."""
     from workflows import actions
+    from workflows import preview as previews
 
     settings = load_settings()
     with open_journal(settings) as journal:
         name = run_id(journal, run)
-        journal.state(name)
+        found = previews.cancel(_plan(journal, name), journal.state(name))
+        if preview:
+            _show_preview(found, output)
+            return
+        _note_preview(found, output)
         stands = _stands(journal, name)
         if stands:
             _tell_standing(stands)
@@ -143,9 +174,9 @@ def cancel(
             note(f"The lines to finish or to go back by hand are in {_runbook_file(settings, name)}")
         confirm(f"End run {name} for good?", yes=yes)
         moved = actions.cancel(journal, name, by=account(), reason=reason)
-    _tell(name, moved, "is cancelled", "was over already")
+    _tell(name, moved, "is cancelled", "was over already", found, output)
     if stands:
-        say(str(_runbook_file(settings, name)))
+        (say if output is Format.TABLE else note)(str(_runbook_file(settings, name)))
         note(f"`certbridge runs runbook {name}` shows it as the journal has it now, also without an engine.")
 
 
@@ -226,8 +257,32 @@ def _runbook_file(settings: Settings, run: str) -> Path:
     return settings.runbooks_dir / f"{run}.md"
 
 
-def _tell(run: str, moved: tuple[str, ...], done: str, nothing: str) -> None:
-    if moved:
+def _plan(journal: Journal, run: str) -> Plan:
+    from workflows.plan import Plan
+
+    return Plan.from_json(journal.plan(run))
+
+
+def _show_preview(found: Preview, output: Format) -> None:
+    """Show what would come of it as the result: nothing else happens."""
+    if output is not Format.TABLE:
+        emit(found, output)
+        return
+    for line in preview_text.lines(found):
+        say(*line)
+
+
+def _note_preview(found: Preview, output: Format) -> None:
+    """Show what will come of it before it happens; in JSON it comes with the result."""
+    if output is Format.TABLE:
+        for line in preview_text.lines(found):
+            note("".join(bare(span) for span in line))
+
+
+def _tell(run: str, moved: tuple[str, ...], done: str, nothing: str, found: Preview, output: Format) -> None:
+    if output is not Format.TABLE:
+        emit({"run": run, "lanes": moved, "preview": found}, output)
+    elif moved:
         say(f"run {run}: lane {', '.join(moved)} {done}")
     else:
         note(f"run {run} {nothing}")

@@ -1,0 +1,109 @@
+"""What would come of resume, pause, cancel and rollback is shown before it happens; `--preview` only shows it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.ca import pem
+from workflows.preview import Preview
+
+FAILED = "seoul/cms2/deliver/callbridge"
+
+
+@pytest.fixture
+def stopped(world) -> str:
+    """Return a run whose sign gate was approved and passed, and that then stopped in stage 500."""
+    run = world.at_gate()
+    world.ok("gates", "approve", "--yes", by="bob")
+    world.ok("gates", "deliver", world.sign(run, pem))
+    world.advance(run, fail={FAILED: "disk full"})
+    return run
+
+
+def flag(world, run: str) -> str:
+    """Return how the only lane stands."""
+    return world.journal.state(run).lanes["seoul"].status
+
+
+def test_resume_preview_names_what_runs_what_is_kept_and_whose_approval_holds(world, stopped):
+    """The failed step runs, up to the next gate; the requests are kept; bob's approval of them holds."""
+    found = world.json("runs", "resume", stopped, "--preview")
+    assert set(found) == set(Preview.__slots__)
+    assert (found["action"], found["would_run"], found["stops_at"]) == ("resume", [FAILED], ["seoul/go"])
+    assert {"seoul/cms1/request/callbridge", "seoul/cms1/deliver/callbridge"} <= set(found["kept"])
+    assert "seoul/cms1/apply/callbridge" in found["left"]
+    (approval,) = found["approvals"]
+    assert (approval["gate"], approval["valid"]) == ("seoul/sign", True)
+    assert "bob approved it at" in approval["why"]
+    assert flag(world, stopped) == "stopped"
+    shown = world.ok("runs", "resume", stopped, "--preview")
+    assert ("would run:" in shown, f"    {FAILED}" in shown, "approval of seoul/sign: valid" in shown) == (True,) * 3
+    assert flag(world, stopped) == "stopped"
+
+
+def test_resume_shows_its_preview_and_says_what_it_always_said(world, stopped):
+    """Scripts of today go on: no question, the same line on standard output, the preview beside it."""
+    result = world.say("runs", "resume", stopped)
+    assert (result.exit_code, result.stdout) == (0, f"run {stopped}: lane seoul goes on\n")
+    assert f"    {FAILED}" in result.stderr
+    world.advance(stopped)
+    again = world.json("runs", "resume", stopped)
+    assert (again["lanes"], again["preview"]["would_run"]) == ([], [])
+    assert "moves already" in again["preview"]["effect"]
+
+
+def test_an_approval_whose_papers_changed_is_called_void(world):
+    """At an open gate nobody has decided; a rejected one is opened again."""
+    run = world.at_gate()
+    (before,) = world.json("runs", "pause", run, "--preview")["approvals"]
+    assert (before["valid"], before["why"]) == (False, "nobody has decided yet")
+    world.ok("gates", "reject", run, "--reason", "wrong name", "--yes", by="bob")
+    found = world.json("runs", "resume", run, "--preview")
+    (after,) = found["approvals"]
+    assert (after["valid"], "bob rejected it (wrong name)" in after["why"]) == (False, True)
+    assert (found["would_run"], found["stops_at"]) == ([], ["seoul/sign"])
+
+
+def test_pause_preview_keeps_approvals(world, stopped):
+    """A stopped run does not move; one that waits is held, and nothing is put back."""
+    assert "does not move" in world.json("runs", "pause", stopped, "--preview")["effect"]
+    world.ok("runs", "resume", stopped)
+    found = world.json("runs", "pause", stopped)
+    assert (found["lanes"], found["preview"]["approvals"][0]["valid"]) == (["seoul"], True)
+    assert (FAILED in found["preview"]["left"], flag(world, stopped)) == (True, "paused")
+
+
+def test_cancel_preview_says_that_approvals_end_and_asks_for_a_yes(world):
+    """Nothing is put back, and that is said before the yes."""
+    run = world.at_gate()
+    result = world.say("runs", "cancel", run)
+    assert (result.exit_code, "Nothing is put back" in result.stderr, flag(world, run)) == (2, True, "waiting")
+    found = world.json("runs", "cancel", run, "--preview")
+    assert [one["valid"] for one in found["approvals"]] == [False]
+    assert ("seoul/cms1/request/callbridge" in found["kept"], flag(world, run)) == (True, "waiting")
+    done = json.loads(world.ok("runs", "cancel", run, "--yes", "-o", "json"))
+    assert (done["lanes"], flag(world, run)) == (["seoul"], "cancelled")
+
+
+def test_a_lane_that_is_not_there_is_refused(world, stopped):
+    """Also when nothing would happen."""
+    for words in (("resume", "--preview"), ("pause",)):
+        assert world.say("runs", words[0], stopped, "--lane", "busan", *words[1:]).exit_code == 2
+
+
+def test_rollback_of_a_run_that_changed_nothing_has_nothing_to_undo(world, stopped):
+    """The servers are read, and use what they used before."""
+    with world.worker():
+        result = world.say("runs", "rollback", stopped, "--yes")
+    assert (result.exit_code, "there is nothing to undo" in result.stderr, flag(world, stopped)) == (1, True, "stopped")
+
+
+def test_a_survey_has_no_rollback(world):
+    """It changed no server."""
+    with world.worker():
+        world.ok("survey")
+    run = world.json("runs", "list")[0]["run"]
+    result = world.say("runs", "rollback", run, "--yes")
+    assert (result.exit_code, "has no rollback of its own" in result.stderr) == (2, True)

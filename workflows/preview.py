@@ -1,0 +1,238 @@
+"""What would come of resuming, pausing, cancelling or rolling back a run: shown before it happens. Pure.
+
+What runs next, what is kept, what is left undone, and whether what people approved still holds. Command line and pages
+show the same value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from workflows.journal.fold import GateState, LaneState, RunState, done_ids
+from workflows.papers import digest_of_gate, nodes_out
+from workflows.plan import Gate, Lane, Plan, Step, remaining
+
+_HELD_UP = frozenset({"failed", "parked", "waiting"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A gate that people have met, whether what they decided holds, and why (not)."""
+
+    gate: str
+    valid: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What would come of *action*; all but `effect` and `approvals` are ids of steps, in the order of the plan.
+
+    `would_run`: steps that run then, up to the next gate that people must decide (`stops_at`). `kept`: what is done
+    and stays done. `left`: steps that would not run. `untouched`: nodes of the run that a rollback leaves alone.
+    """
+
+    action: str
+    run: str
+    lanes: tuple[str, ...]
+    would_run: tuple[str, ...]
+    kept: tuple[str, ...]
+    left: tuple[str, ...]
+    stops_at: tuple[str, ...]
+    approvals: tuple[Approval, ...]
+    effect: str
+    untouched: tuple[str, ...] = ()
+
+
+def resume(plan: Plan, state: RunState, *, lane: str = "") -> Preview:
+    """Return what resuming *lane* (all lanes without one) of a run would do."""
+    moved = [one for one in _lanes(plan, lane) if _can_resume(_here(state, one), state)]
+    run: list[str] = []
+    left: list[str] = []
+    stops: list[str] = []
+    for one in moved:
+        here = _here(state, one)
+        behind = False
+        for leaf in remaining(one, _done(one, here)):
+            behind = behind or (isinstance(leaf, Gate) and not _goes_through(plan, one, here, leaf, state))
+            if isinstance(leaf, Step):
+                (left if behind else run).append(leaf.id)
+            elif behind and isinstance(leaf, Gate) and not _named(stops, one):
+                stops.append(leaf.id)
+    names = tuple(one.name for one in moved)
+    if not names:
+        effect = "Nothing: the run is over." if state.outcome != "open" else "Nothing: it moves already."
+    else:
+        effect = (
+            f"Lane {', '.join(names)} goes on: {_count(run)}; what is done stays done. "
+            "A step reads its server first and sends only what is missing."
+        )
+        if stops:
+            effect += f" Then people decide at {', '.join(stops)}."
+    return _preview("resume", plan, state, moved, would_run=run, left=left, stops_at=stops, effect=effect)
+
+
+def pause(plan: Plan, state: RunState, *, lane: str = "") -> Preview:
+    """Return what pausing *lane* (all lanes without one) of a run would do."""
+    moved = [one for one in _lanes(plan, lane) if _here(state, one).status in {"ready", "running", "waiting"}]
+    moved = moved if state.outcome == "open" else []
+    running, left = _border(moved, state)
+    effect = (
+        f"Lane {', '.join(one.name for one in moved)} is held at its next step border: {_ending(running)}. "
+        f"Nothing is put back; `certbridge runs resume {state.run}` lets it go on."
+        if moved
+        else "Nothing: it does not move."
+    )
+    return _preview("pause", plan, state, moved, would_run=running, left=left, effect=effect)
+
+
+def cancel(plan: Plan, state: RunState) -> Preview:
+    """Return what cancelling a run would do."""
+    moved = [one for one in plan.lanes if _here(state, one).status not in {"done", "cancelled"}]
+    moved = moved if state.outcome == "open" else []
+    running, left = _border(moved, state)
+    effect = (
+        f"The run ends for good and its servers are free: {_ending(running)}, {_count(left)} never run. "
+        "Nothing is put back: services that use their new files go on using them."
+        if moved
+        else "Nothing: the run is over."
+    )
+    return _preview("cancel", plan, state, moved, would_run=running, left=left, effect=effect, ended=True)
+
+
+def rollback(plan: Plan, state: RunState, back: Plan) -> Preview:
+    """Return what going back would do: *back* is the plan that was made for it."""
+    moved = [lane for lane in plan.lanes if _here(state, lane).status not in {"done", "cancelled"}]
+    steps = [step.id for lane in back.lanes for step in lane.steps()]
+    gates = [gate.id for lane in back.lanes for gate in lane.gates()]
+    ends = f"Run {state.run} ends for good; a" if state.outcome == "open" else "A"
+    waits = f"waits for approval at {', '.join(gates)}" if gates else "waits for nobody"
+    effect = (
+        f"{ends} new run goes back on {', '.join(back.nodes())}: {_count(steps)}; it {waits}. "
+        "New files that the run made stay on the servers, unused."
+    )
+    untouched = tuple(name for name in plan.nodes() if name and name not in back.nodes())
+    _, left = _border(moved, state) if state.outcome == "open" else ([], [])
+    return Preview(
+        action="rollback",
+        run=state.run,
+        lanes=tuple(lane.name for lane in back.lanes),
+        would_run=tuple(steps),
+        kept=(),
+        untouched=untouched,
+        left=tuple(left),
+        stops_at=tuple(gates),
+        approvals=tuple(_approvals(plan, plan.lanes, state, ended=True)),
+        effect=effect,
+    )
+
+
+# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _preview(
+    action: str,
+    plan: Plan,
+    state: RunState,
+    moved: Sequence[Lane],
+    *,
+    would_run: Sequence[str],
+    left: Sequence[str],
+    effect: str,
+    stops_at: Sequence[str] = (),
+    ended: bool = False,
+) -> Preview:
+    kept = [step.id for lane in moved for step in lane.steps() if step.id in done_ids(_here(state, lane))]
+    return Preview(
+        action=action,
+        run=state.run,
+        lanes=tuple(lane.name for lane in moved),
+        would_run=tuple(would_run),
+        kept=tuple(kept),
+        left=tuple(left),
+        stops_at=tuple(stops_at),
+        approvals=tuple(_approvals(plan, moved, state, ended=ended)),
+        effect=effect,
+    )
+
+
+def _lanes(plan: Plan, lane: str) -> list[Lane]:
+    return [one for one in plan.lanes if lane in {"", one.name}]
+
+
+def _here(state: RunState, lane: Lane) -> LaneState:
+    return state.lanes.get(lane.name) or LaneState(name=lane.name)
+
+
+def _done(lane: Lane, here: LaneState) -> frozenset[str]:
+    out = nodes_out(lane, here)
+    return done_ids(here) | {step.id for step in lane.steps() if step.node in out}
+
+
+def _can_resume(here: LaneState, state: RunState) -> bool:
+    if state.outcome != "open" or here.status in {"done", "cancelled"}:
+        return False
+    return here.status in {"stopped", "paused"} or any(step.status in _HELD_UP for step in here.steps.values())
+
+
+def _goes_through(plan: Plan, lane: Lane, here: LaneState, gate: Gate, state: RunState) -> bool:
+    """Return whether the lane will not wait for people at *gate*."""
+    at = here.gates.get(gate.id)
+    return at is not None and at.status in {"approved", "passed"} and _holds(plan, lane, here, gate, at, state)
+
+
+def _holds(plan: Plan, lane: Lane, here: LaneState, gate: Gate, at: GateState, state: RunState) -> bool:
+    return at.digest == digest_of_gate(plan, state.digest, lane.name, gate.name, here)
+
+
+def _approvals(plan: Plan, lanes: Sequence[Lane], state: RunState, *, ended: bool) -> Iterator[Approval]:
+    for lane in lanes:
+        here = _here(state, lane)
+        for gate in lane.gates():
+            at = here.gates.get(gate.id)
+            if at is None:
+                continue
+            valid, why = _judged(plan, lane, here, gate, at, state)
+            if ended and at.status != "passed":
+                valid, why = False, "it ends with the run; a new run is approved anew"
+            yield Approval(gate=gate.id, valid=valid, why=why)
+
+
+def _judged(plan: Plan, lane: Lane, here: LaneState, gate: Gate, at: GateState, state: RunState) -> tuple[bool, str]:
+    if at.status == "open":
+        return False, "nobody has decided yet"
+    when = f"{at.decided_at:%Y-%m-%d %H:%M} UTC" if at.decided_at else "an unknown time"
+    if at.status == "rejected":
+        return False, f"{at.decided_by} rejected it ({at.reason}); a resume opens it again"
+    if not _holds(plan, lane, here, gate, at, state):
+        return False, f"what {at.decided_by} approved at {when} has changed since"
+    through = "; the lane has gone through it" if at.status == "passed" else ""
+    return True, f"{at.decided_by} approved it at {when}, and nothing of what was approved has changed{through}"
+
+
+def _border(lanes: Sequence[Lane], state: RunState) -> tuple[list[str], list[str]]:
+    """Return (steps that are at work now, steps that have not begun)."""
+    running: list[str] = []
+    left: list[str] = []
+    for lane in lanes:
+        here = _here(state, lane)
+        done = _done(lane, here)
+        for step in (one for one in lane.steps() if one.id not in done):
+            at = here.steps.get(step.id)
+            (running if at is not None and at.status == "running" else left).append(step.id)
+    return running, left
+
+
+def _ending(running: Sequence[str]) -> str:
+    return (
+        f"{_count(running)} at work now {'goes' if len(running) == 1 else 'go'} on to the end"
+        if running
+        else ("no step is at work now")
+    )
+
+
+def _count(steps: Sequence[str]) -> str:
+    return f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
+
+
+def _named(stops: Sequence[str], lane: Lane) -> bool:
+    return any(one.partition("/")[0] == lane.name for one in stops)
