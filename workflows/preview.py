@@ -62,7 +62,8 @@ def resume(plan: Plan, state: RunState, *, lane: str = "") -> Preview:
                 stops.append(leaf.id)
     names = tuple(one.name for one in moved)
     if not names:
-        effect = "Nothing: the run is over." if state.outcome != "open" else "Nothing: it moves already."
+        over = state.outcome != "open"
+        effect = f"Nothing: {'the run is over' if over else 'it moves already, or waits for people at a gate'}."
     else:
         effect = (
             f"Lane {', '.join(names)} goes on: {_count(run)}; what is done stays done. "

@@ -50,8 +50,8 @@ def test_resume_shows_its_preview_and_says_what_it_always_said(world, stopped):
     assert f"    {FAILED}" in result.stderr
     world.advance(stopped)
     again = world.json("runs", "resume", stopped)
-    assert (again["lanes"], again["preview"]["would_run"]) == ([], [])
-    assert "moves already" in again["preview"]["effect"]
+    assert (again["run"], again["preview"]["would_run"]) == (stopped, [])
+    assert "waits for people at a gate" in again["preview"]["effect"]
 
 
 def test_an_approval_whose_papers_changed_is_called_void(world):
