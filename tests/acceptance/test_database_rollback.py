@@ -40,8 +40,8 @@ def test_a_stopped_rebuild_says_why_and_what_to_do(engine, stopped):
     assert f"certbridge runs runbook {stopped.run}" in said
 
 
-def test_a_renewal_has_no_rollback_of_its_own(engine, stopped):
-    """A survey, or a renewal of services, is refused with the reason."""
+def test_a_survey_has_no_rollback_of_its_own(engine, stopped):
+    """A survey is refused with the reason."""
     surveys = [one.run for one in engine.journal.runs() if one.kind == "survey"]
     said = say(engine, "runs", "rollback", surveys[0], "--yes")
     assert said.code == WRONG_INPUT
