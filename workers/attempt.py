@@ -21,7 +21,7 @@ from workers.context import Held, Redo, StepContext, Wait, Work
 from workers.failpoints import failpoint
 from workflows.actions import READING_KINDS
 from workflows.canvas import ends_canvas, header_of
-from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError, Stopped
+from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError, RecordsAway, Stopped
 from workflows.journal import claims, outbox
 from workflows.journal.claims import Claim, Drop
 from workflows.journal.events import Kind
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 TRIES = 3
 # The chord's body is the fast way past a barrier; the outbox row is the sure one, and leaves it this much time.
 BARRIER_GRACE_S = 2.0
+# How long a step waits before it is tried again when a disk was full, or the database away.
+AWAY_S = 5.0
 
 
 class Outcome(Enum):
@@ -86,6 +88,10 @@ class Attempt:
             return outcome
         except LeaseLost:
             log.warning("lease_lost", run=self._run, step=self._step.id)
+            return Outcome.LOST
+        except RecordsAway as error:
+            # Not even the end can be written: the lease runs out, and whoever comes next observes.
+            log.warning("records_away", run=self._run, step=self._step.id, error=str(error))
             return Outcome.LOST
         finally:
             runbooks.keep(self._work.settings, journal, self._plan, self._run)
@@ -166,6 +172,8 @@ class Attempt:
                 functools.partial(claims.finish, claim=context.claim, status="retry", error=_error(error))
             )
             return Outcome.FAILED
+        except RecordsAway as error:
+            return await self._left_as_it_is(context, error)
         except CertbridgeError as error:
             return await self._failed(context, error)
         except Exception as error:
@@ -179,6 +187,18 @@ class Attempt:
         failpoint("before_finish", self._step.id)
         await context.write(functools.partial(self._finish, claim=context.claim, status="done", data=data, error=None))
         return Outcome.DONE
+
+    async def _left_as_it_is(self, context: StepContext, error: RecordsAway) -> Outcome:
+        """Do nothing more, not even take back what was done: what cannot be written down must not be done (F12, F29).
+
+        The node is not at fault; the next attempt observes, and goes on from where this one stood.
+        """
+        log.warning("records_away", run=self._run, step=self._step.id, error=str(error))
+        retry = functools.partial(
+            claims.finish, claim=context.claim, status="retry", error=_error(error), wait_s=AWAY_S
+        )
+        await context.write(retry)
+        return Outcome.WAITING
 
     async def _failed(self, context: StepContext, error: CertbridgeError) -> Outcome:
         log.warning("step_failed", run=self._run, step=self._step.id, code=error.code, error=str(error))

@@ -18,7 +18,7 @@ from workers.context import UNDO_OFFSET, StepContext
 from workers.steps.apply import put_back
 from workers.steps.prove import look_until
 from workers.steps.recheck import check_expects
-from workflows.errors import CertbridgeError, LeaseLost
+from workflows.errors import CertbridgeError, LeaseLost, RecordsAway
 from workflows.facts import PortState
 from workflows.journal.events import Kind, NewEvent
 from workflows.journal.lanes import reopen_steps
@@ -47,7 +47,7 @@ async def put_back_node(context: StepContext) -> dict[str, Any]:
         await _put_all_back(context, touched)
         await _settings_back(context, touched)
         ports = await _old_leaves(context)
-    except LeaseLost:
+    except (LeaseLost, RecordsAway):
         raise
     except CertbridgeError as error:
         return await _failed(context, touched, str(error))
@@ -102,7 +102,7 @@ async def _put_all_back(context: StepContext, touched: list[Step]) -> None:
     for place, step in enumerate(touched):
         try:
             await _put_back(_as(context, step), step, UNDO_OFFSET + place * UNDO_SPACE)
-        except LeaseLost:
+        except (LeaseLost, RecordsAway):
             raise
         except CertbridgeError as error:
             first = first or error

@@ -22,6 +22,7 @@ from workers.attempt import Attempt, Outcome
 from workers.failpoints import failpoint
 from workflows import outage, papers
 from workflows.canvas import BARRIER_TASK, GATE_TASK, ends_canvas
+from workflows.errors import RecordsAway
 from workflows.gate import POINT_OF_NO_RETURN
 from workflows.journal import gates
 from workflows.plan import Gate, Lane, Plan, Step, walk
@@ -54,8 +55,12 @@ def carry_out(*, run: str, lane: str, step: str, generation: int, header: bool) 
     """Carry out one step of a plan; the journal keeps what came of it."""
     from workers.app import work
 
-    attempt = Attempt(work(), run=run, lane=lane, step=step, generation=generation)
-    outcome = attempt.carry_out()
+    try:
+        outcome = Attempt(work(), run=run, lane=lane, step=step, generation=generation).carry_out()
+    except RecordsAway as error:
+        # Nothing was begun. The reconciler sends the lane again; a chord must hear of its header all the same.
+        log.warning("records_away", run=run, step=step, error=str(error))
+        outcome = Outcome.LOST
     if outcome is not Outcome.DONE and not header:
         raise Ignore
     return {"step": step, "outcome": outcome.value}

@@ -11,17 +11,20 @@ proves them.
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from workers.redaction import RedactedStream, Redactor
+from workflows.errors import RecordsAway
 
 
 def _now() -> datetime:
@@ -58,6 +61,7 @@ class Transcript:
         self._stream = RedactedStream(redactor)
         self._received = ""
         self._file: int | None = None
+        self._torn = False
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of all lines of this session so far, line ends included."""
@@ -98,6 +102,13 @@ class Transcript:
             self._file = None
 
     def _write(self, kind: str, text: str, **data: Any) -> None:
+        """Write one line. Raises: RecordsAway: it cannot be, so what it tells of must not be done."""
+        try:
+            self._append(kind, text, **data)
+        except OSError as error:
+            raise RecordsAway(f"The transcript {self.path} cannot be written ({error.strerror}).") from error
+
+    def _append(self, kind: str, text: str, **data: Any) -> None:
         at = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         entry = {"at": at, "session": self.session, "is": kind, "text": text, **data}
         line = json.dumps(entry, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
@@ -105,7 +116,12 @@ class Transcript:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # One write per line with O_APPEND: lines of several processes do not mix.
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.write(self._file, line)
+        # A full disk may take the beginning of a line: the next one then begins on a line of its own.
+        before = b"\n" if self._torn else b""
+        written = os.write(self._file, before + line)
+        self._torn = written < len(before + line) and (self._torn or written > 0)
+        if written < len(before + line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._hash.update(line)
 
 
@@ -114,8 +130,9 @@ def check(path: Path, session: str, digest: str) -> bool:
     found = hashlib.sha256()
     with path.open("rb") as lines:
         for line in lines:
-            if json.loads(line)["session"] == session:
-                found.update(line)
+            with suppress(json.JSONDecodeError):  # the torn beginning of a line, from when the disk was full
+                if json.loads(line)["session"] == session:
+                    found.update(line)
     return found.hexdigest() == digest
 
 

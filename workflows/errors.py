@@ -267,6 +267,12 @@ class JournalError(EngineError):
     """The journal cannot be read or written."""
 
 
+class RecordsAway(JournalError):
+    """The journal cannot be read or written."""
+
+    default_remedy = "Make room on the disk, or bring the database back; the work then goes on from where it was."
+
+
 class VaultError(EngineError):
     """A sealed row cannot be opened."""
 

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from workflows.errors import JournalError, translating
+from workflows.errors import JournalError, RecordsAway, translating
 from workflows.journal import engines, tables
 from workflows.journal.events import Event, Kind, NewEvent, chained, verify
 from workflows.journal.fold import RunState, fold
@@ -207,7 +207,7 @@ class Journal:
         return job.future
 
     def write(self, function: Callable[[Transaction], T]) -> T:
-        """Return what *function* returned, after the commit. Raises: what it raised; JournalError: not written."""
+        """Return what *function* returned, after the commit. Raises: what it raised; RecordsAway: not written."""
         if threading.current_thread() is self._thread:
             raise JournalError("A function that writes may not hand in another one and wait for it.")
         return self.submit(function).result()
@@ -220,9 +220,9 @@ class Journal:
     def read(self, function: Callable[[sa.Connection], T]) -> T:
         """Return what *function* reads; all of it is of one moment, and writing is impossible.
 
-        Raises: JournalError: the database cannot be read.
+        Raises: RecordsAway: the database cannot be read.
         """
-        with translating({sa.exc.DBAPIError: JournalError, sa.exc.TimeoutError: JournalError}):
+        with translating({sa.exc.DBAPIError: RecordsAway, sa.exc.TimeoutError: RecordsAway}):
             try:
                 with self._reading.begin() as connection:
                     return function(connection)
@@ -416,7 +416,11 @@ def _run(group: _Group, job: _Job) -> None:
 
 
 def _not_written(error: BaseException) -> BaseException:
-    failure = JournalError(f"The journal could not be written ({type(error).__name__}: {error}).")
+    away = isinstance(error, sa.exc.SQLAlchemyError)  # the database's fault; anything else is one of ours
+    words = getattr(error, "orig", None) or error
+    failure = (RecordsAway if away else JournalError)(
+        f"The journal could not be written ({type(error).__name__}: {words})."
+    )
     failure.__cause__ = error
     return failure
 
