@@ -17,7 +17,7 @@ import stamina
 import structlog
 
 from workers import control, outage_circuit, rollback, runbooks, steps
-from workers.context import Held, Redo, StepContext, Wait, Work
+from workers.context import UNDO_OFFSET, Held, Redo, StepContext, Wait, Work
 from workers.failpoints import failpoint
 from workflows.actions import READING_KINDS
 from workflows.canvas import ends_canvas, header_of
@@ -306,8 +306,8 @@ def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[
 
     The last value holds the lines that were sent last before a person resumed the step.
 
-    After a failed rollback nothing is known of the lines, so they are forgotten too, but not that the step had begun:
-    the next attempt goes by the status alone.
+    After a failed rollback, one that was cut off half-way, and when the step is gone through anew, nothing is known of
+    the lines, so they are forgotten too, but not that the step had begun: the next attempt goes by the status alone.
     """
     sent: dict[int, int] = {}
     outcomes: dict[int, str] = {}
@@ -317,12 +317,18 @@ def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[
         if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED} and event.node == step.node:
             sent, outcomes = {}, {}
             began = began and event.kind is Kind.ROLLBACK_FAILED
+        elif event.kind is Kind.STEPS_REOPENED:
+            if step.id in event.data["steps"]:
+                sent, outcomes = {}, {}
         elif event.kind is Kind.LANE_RESUMED:
             looked_at |= set(sent) if step.id in event.data.get("steps", ()) else set()
         elif event.step != step.id:
             continue
         elif event.kind is Kind.INTENT:
             number = int(event.data["line"])
+            if number >= UNDO_OFFSET:
+                sent = {one: times for one, times in sent.items() if one >= UNDO_OFFSET}
+                outcomes = {one: state for one, state in outcomes.items() if one >= UNDO_OFFSET}
             sent[number] = sent.get(number, 0) + 1
             outcomes.pop(number, None)
             looked_at.discard(number)

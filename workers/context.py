@@ -285,10 +285,10 @@ class StepContext:
         self, line: Line, number: int | None, act: Callable[[], Any], *, tolerate_refusal: bool = False
     ) -> None:
         place = self.number_of(line) if number is None else number
-        failpoint("before_intent", line.text)
+        failpoint("before_intent", str(line), self.step.id)
         await self.write(claims_intent(self.claim, place, str(line), back=place >= UNDO_OFFSET))
         await self._keep_runbook()
-        failpoint("after_intent", line.text)
+        failpoint("after_intent", str(line), self.step.id)
         self.sent[place] = self.sent.get(place, 0) + 1
         self.looked_at -= {place}
         self.began = True
@@ -296,7 +296,7 @@ class StepContext:
         self._must_hold()
         try:
             state, text = await act()
-            failpoint("after_effect", line.text)
+            failpoint("after_effect", str(line), self.step.id)
         except CommandRejected as error:
             await self._outcome(place, "refused", error.message)
             raise
@@ -304,7 +304,7 @@ class StepContext:
             await self._outcome(place, "unknown", error.message)
             raise
         await self._outcome(place, state, text)
-        failpoint("after_outcome", line.text)
+        failpoint("after_outcome", str(line), self.step.id)
         if state == "refused" and not tolerate_refusal:
             raise CommandRejected(f"`{line.text}` was refused: {text}", node=self.step.node, command=line.text)
 
@@ -322,13 +322,9 @@ class StepContext:
         await runbooks.keep_in_time(self.work.settings, self.work.journal, self.plan, self.run)
 
     async def _same_there(self, session: NodeSession, line: Line, data: bytes) -> str:
-        """Return the SHA-256 of the file on the server when it is *data*, else "" (a key cannot be compared)."""
-        if line.text.endswith(".key") or not any(
-            entry.name == line.text and entry.size == len(data) for entry in await session.listing()
-        ):
-            return ""
-        found = await session.fetch(line.text)
-        return hashlib.sha256(data).hexdigest() if found == data else ""
+        """Return the SHA-256 of the file on the server when it is *data*, else ""."""
+        there = any(entry.name == line.text and entry.size == len(data) for entry in await session.listing())
+        return hashlib.sha256(data).hexdigest() if there and await session.holds(line, data) else ""
 
     async def wait_for_files(self, session: NodeSession, names: set[str]) -> set[str]:
         """Look for *names* until they are there, for 20 s at most (a key takes seconds); return what is there then."""

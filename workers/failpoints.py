@@ -50,7 +50,8 @@ JOURNAL = (
 NAMES = (*EFFECT, *JOURNAL)
 _ACTIONS = ("kill9", "raise", "stall", "effect-then-raise")
 
-Hook = Callable[[str, str], None]
+Hook = Callable[[str, str, str], None]
+"""Asked with the name of the place, its text, and the step it is in."""
 
 
 class FailpointRaised(Exception):
@@ -123,11 +124,11 @@ class Rules:
     _hits: dict[Rule, int] = field(default_factory=dict)
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, name: str, text: str) -> None:
+    def __call__(self, name: str, text: str, where: str) -> None:
         """Do what the first rule for this place says."""
         for rule in self.rules:
             if rule.name == name and text.startswith(rule.beginning) and self._now(rule):
-                act(rule.action, f"{name}: {text}", seconds=rule.seconds)
+                act(rule.action, f"{name}: {text} ({where})" if where else f"{name}: {text}", seconds=rule.seconds)
                 return
 
     def _now(self, rule: Rule) -> bool:
@@ -164,7 +165,7 @@ def act(action: str, where: str, *, seconds: float = 0.0) -> None:
 _hook: Hook | None = None
 
 
-def failpoint(name: str, text: str = "") -> None:
+def failpoint(name: str, text: str, where: str = "") -> None:
     """Be at the place *name*; nothing happens unless somebody switched failpoints on."""
     if _hook is None:
         return
@@ -172,7 +173,7 @@ def failpoint(name: str, text: str = "") -> None:
     if armed is not None and armed.live:
         armed.live = False
         raise OutcomeUnknown(f"A failpoint lost the answer before {name}: {text}.", cut=True)
-    _hook(name, text)
+    _hook(name, text, where)
 
 
 def switch(hook: Hook | None) -> None:

@@ -157,6 +157,19 @@ class NodeSession:
             )
         return proved
 
+    async def holds(self, line: Line, data: bytes) -> bool:
+        """Return whether the file that *line* uploads is there already and is *data*, keys too: nothing of it is kept.
+
+        Raises: NotInPlan, OutcomeUnknown, and all that a login can raise. CommandRejected: there is no such file.
+        """
+        self._must_be_planned(line, LineKind.UPLOAD)
+
+        async def read() -> Uploaded | None:
+            return await (await self._link.files(self.transcript)).matches(line.text, data, self.transcript)
+
+        found = await self._again_after_a_cut(read)
+        return found is not None and found.read_back
+
     async def rename(self, line: Line) -> None:
         """Rename a file as *line* says ("old -> new"). Raises: NotInPlan, CommandRejected, OutcomeUnknown."""
         self._must_be_planned(line, LineKind.RENAME)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -20,7 +22,9 @@ from workers.steps.recheck import check_expects
 from workers.steps.survey import read_database
 from workflows.errors import CertificateError, CommandRejected, Drifted, NodeError
 from workflows.facts import DatabaseFact
-from workflows.journal import stock
+from workflows.journal import stock, tables
+from workflows.journal.events import Kind
+from workflows.journal.store import moment
 from workflows.mmp.commands import PkiMatch, PkiVerify
 from workflows.mmp.replies import PkiAnswer
 from workflows.plan import Expect, Line, LineKind
@@ -29,6 +33,9 @@ from workflows.x509.bundle import render, split
 from workflows.x509.chain import is_self_signed, issued
 from workflows.x509.renewal import view
 from workflows.x509.request import KeyKind, key_pem, make_key, read_private_key, spki_sha256
+
+JUST_NOW = timedelta(minutes=2)
+"""A backup that an earlier try of its step took is as good as one taken now for so long."""
 
 SMALLEST_BACKUP = 1024
 """A backup that holds a database, settings and keys is never smaller than this, in bytes."""
@@ -128,11 +135,14 @@ async def database_backup(context: StepContext) -> dict[str, Any]:
     delete, snapshot, fetch = context.step.lines
     name = context.step.params["backup"]
     async with context.session() as session:
-        if await _size(session, name) is not None:
-            if not context.was_sent(snapshot):
-                raise Drifted(f"{name} is there, but this run did not make it.", node=context.step.node)
-            await context.change(session, delete)
-        await context.change(session, snapshot)
+        if await _taken_just_now(context, session, snapshot, name):
+            await context.settle(snapshot, context.number_of(snapshot))
+        else:
+            if await _size(session, name) is not None:
+                if not context.began:
+                    raise Drifted(f"{name} is there, but this run did not make it.", node=context.step.node)
+                await context.change(session, delete)
+            await context.change(session, snapshot)
         size = await _size(session, name)
         data = await context.fetch(session, fetch) if size else b""
     if len(data) < SMALLEST_BACKUP or len(data) != size:
@@ -173,22 +183,58 @@ async def _keys_can_be_read(context: StepContext, session: NodeSession) -> None:
     if not context.step.lines:
         return
     put, fetch, delete = context.step.lines
-    data = key_pem(await asyncio.to_thread(make_key, KeyKind.EC_P256))
-    await context.upload(session, put, data)
-    readable = True
-    try:
-        await context.fetch(session, fetch)
-    except CommandRejected as refused:
-        if not refused.data.get("denied"):
-            raise
-        readable = False
-    await context.change(session, delete)
+    trial = f"{context.run}/{context.step.node}/{put.text}"
+    data = await context.unseal(trial)
+    if data is None:
+        data = key_pem(await asyncio.to_thread(make_key, KeyKind.EC_P256))
+        await context.seal(trial, data)  # so that another try of this step knows it again
+    readable = await context.unseal(f"{trial}/read") is not None
+    if not readable:
+        await context.upload(session, put, data)
+        try:
+            await context.fetch(session, fetch)
+        except CommandRejected as refused:
+            if not refused.data.get("denied"):
+                raise
+        else:
+            readable = True
+            await context.seal(f"{trial}/read", b"yes")
+    if readable and context.was_sent(delete) and await _size(session, put.text) is None:
+        await context.settle(delete, context.number_of(delete))
+    else:
+        await context.change(session, delete)
     if not readable:
         raise NodeError(
             "This server lets nobody read private keys, so pairs made here cannot be handed out to the others.",
             remedy="Write `database_cluster: {key: engine}` for this cluster and plan again; nothing was changed yet.",
             node=context.step.node,
         )
+
+
+async def _taken_just_now(context: StepContext, session: NodeSession, snapshot: Line, name: str) -> bool:
+    """Return whether an earlier try of this step took the backup, so lately that it counts as taken now."""
+    number = context.number_of(snapshot)
+    if not context.was_sent(snapshot) or context.outcome_of(snapshot) == "refused" or number in context.looked_at:
+        return False
+    if not await asyncio.to_thread(_sent_just_now, context, number):
+        return False
+    # Its answer may be lost while the server is still at it (DESIGN.md section 5).
+    before = -1
+    while name in await context.wait_for_files(session, {name}):
+        size = await _size(session, name)
+        if size == before:
+            return bool(size)
+        before = size or 0
+        await asyncio.sleep(context.work.settings.poll_s)
+    return False
+
+
+def _sent_just_now(context: StepContext, number: int) -> bool:
+    journal = context.work.journal
+    events = journal.step_events(context.run, context.step.id, context.step.node)
+    sent = [event.at for event in events if event.kind is Kind.INTENT and event.data["line"] == number]
+    now = moment(journal.read(lambda connection: float(connection.execute(sa.select(tables.clock())).scalar_one())))
+    return bool(sent) and now - sent[-1] < JUST_NOW
 
 
 async def _make(context: StepContext, session: NodeSession, ask: Line, names: set[str]) -> None:

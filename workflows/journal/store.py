@@ -239,10 +239,10 @@ class Journal:
         return self.read(lambda connection: [_event(row) for row in connection.execute(query)])
 
     def step_events(self, run: str, step: str, node: str) -> list[Event]:
-        """Return the events of one step, those that put its node back or tried to, and the run's resumes, in order."""
+        """Return the events of one step, what put its node back or tried to, reopened steps and resumes, in order."""
         table = tables.event
         back = table.c.kind.in_((Kind.PUT_BACK.value, Kind.ROLLBACK_FAILED.value))
-        resumed = table.c.kind == Kind.LANE_RESUMED.value
+        resumed = table.c.kind.in_((Kind.LANE_RESUMED.value, Kind.STEPS_REOPENED.value))
         mine = sa.or_(table.c.step == step, sa.and_(back, table.c.node == node), resumed)
         query = sa.select(table).where(table.c.run == run, mine).order_by(table.c.n)
         return self.read(lambda connection: [_event(row) for row in connection.execute(query)])

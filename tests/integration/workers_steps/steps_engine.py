@@ -56,13 +56,19 @@ class Engine:
         )
         prepare_state(self.settings)
         self.inventory = self._inventory(change)
+        self._folder = folder
+        self.work = self.open_work("worker-1")
+
+    def open_work(self, holder: str) -> Work:
+        """Return what one worker process has open."""
+        fleet, folder = self.fleet, self._folder
         redactor = Redactor()
         loop = LoopThread()
         loop.start()
         environ = {"CERTBRIDGE_CREDENTIAL_CMS": f"{USERNAME}:{fleet.password}", "CERTBRIDGE_CREDENTIAL_CA": "ca:secret"}
         credentials = Credentials(None, environ=environ, keyring=lambda _: None, learn=redactor.register)
         pins = MemoryPins({(fleet.address(name), SSH_PORT): fleet.host_key(name) for name in fleet.nodes})
-        self.work = Work(
+        return Work(
             settings=self.settings,
             journal=Journal.open(self.settings.database_url),
             loop=loop,
@@ -71,7 +77,7 @@ class Engine:
             ),
             vault=Vault(self.settings.vault_dir),
             credentials=credentials,
-            holder="worker-1",
+            holder=holder,
         )
 
     def close(self) -> None:
