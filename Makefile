@@ -29,9 +29,9 @@ lint: $(VENV)/.ready  ## ruff, mypy, the import contract, the Compose schema
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 tools:          ## install the other programs that some tests need (Debian, as root)
-	@missing=""; for p in openssl ssh sftp; do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
-	if [ -z "$$missing" ]; then echo "tools: openssl, ssh and sftp are here"; else \
-	echo "tools: installing for:$$missing"; apt-get update -qq && apt-get install -y -qq openssl openssh-client; fi
+	@missing=""; for p in openssl ssh sftp strace faketime; do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if [ -z "$$missing" ]; then echo "tools: openssl, ssh, sftp, strace and faketime are here"; else \
+	echo "tools: installing for:$$missing"; apt-get update -qq && apt-get install -y -qq openssl openssh-client strace faketime; fi
 
 limbo: $(VENV)/.ready ## run the cases of x509-limbo and list every deviation with its reason
 	@test -f $(LIMBO) || { echo "limbo: $(LIMBO) is missing. Get limbo.json from the repository C2SP/x509-limbo (Apache-2.0) and run: make limbo LIMBO=path"; exit 2; }

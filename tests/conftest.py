@@ -8,7 +8,12 @@ import socket
 
 import pytest
 
-_PROGRAMS = {"needs_openssl": ("openssl",), "needs_ssh": ("ssh", "sftp")}
+_PROGRAMS = {
+    "needs_openssl": ("openssl",),
+    "needs_ssh": ("ssh", "sftp"),
+    "needs_strace": ("strace",),
+    "needs_faketime": ("faketime",),
+}
 _not_run: list[str] = []
 
 
