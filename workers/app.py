@@ -57,7 +57,10 @@ class Running:
     """What this worker process has open; empty in a process that only sends."""
 
     work: Work | None = None
+    ending = threading.Event()
+    """Set at TERM: nothing begins any more."""
     stopping = threading.Event()
+    """Set when nothing runs any more."""
     threads: tuple[threading.Thread, ...] = ()
 
 
@@ -96,6 +99,7 @@ def open_work(settings: Settings, redactor: Redactor) -> Work:
         vault=Vault(settings.vault_dir),
         credentials=credentials,
         holder=processes.holder(),
+        ending=Running.ending,
     )
 
 
@@ -149,6 +153,11 @@ def _start(sender: Any, **_: Any) -> None:
     Running.threads = tuple(threads)
     for thread in threads:
         thread.start()
+
+
+@signals.worker_shutting_down.connect
+def _end(**_: Any) -> None:
+    Running.ending.set()  # from a signal handler: no lock may be taken here that this thread may hold already
 
 
 @signals.worker_shutdown.connect

@@ -65,6 +65,9 @@ class Attempt:
     def carry_out(self) -> Outcome:
         """Do the step, if it is ours to do, and journal what came of it."""
         journal = self._work.journal
+        if self._work.ending.is_set():
+            journal.write(self._passed_on)
+            return Outcome.DROPPED
         # Without a fail limit nothing is ever excused, so nobody need ask.
         excused = functools.partial(claims.excused, run=self._run, lane=self._lane.name)
         out = control.nodes_out(self._lane, journal.read(excused) if self._lane.fail_limit else ())
@@ -95,6 +98,11 @@ class Attempt:
             return Outcome.LOST
         finally:
             runbooks.keep(self._work.settings, journal, self._plan, self._run)
+
+    def _passed_on(self, tx: Transaction) -> None:
+        """Have the lane sent again: this process took the message and was then told to stop."""
+        if not outbox.waits(tx, self._run, self._lane.name):
+            outbox.add(tx, outbox.ADVANCE, self._run, self._lane.name, {"why": "its worker was told to stop"})
 
     def _claim(self, tx: Transaction, *, left_out: frozenset[str]) -> Claim | Drop:
         held = outage_circuit.refusal(

@@ -66,6 +66,8 @@ class Work:
     holder: str
     plans: dict[str, tuple[Plan, ResolvedFleet]] = field(default_factory=dict)
     reading: threading.Lock = field(default_factory=threading.Lock)
+    ending: threading.Event = field(default_factory=threading.Event)
+    """Set when this process was told to stop: nothing begins any more, and whoever only waits gives way."""
     monotonic: Callable[[], float] = time.monotonic
 
     def passphrase(self, credential: str) -> bytes | None:
@@ -150,6 +152,11 @@ class StepContext:
     """Whether a line was sent already, now or by an earlier attempt: then `expects` is no longer asked."""
     looked_at: frozenset[int] = frozenset()
     """Lines that were sent last before a person resumed the lane, who thus knows of them."""
+
+    def give_way(self) -> None:
+        """Return while this process may go on waiting. Raises: Wait: it was told to stop; another one looks again."""
+        if self.work.ending.is_set():
+            raise Wait(self.work.settings.poll_s, {"why": "its worker was told to stop; the next one looks again"})
 
     # ── reading the plan and the journal ─────────────────────────────────────────────────────────────────────────────
     @property
@@ -339,6 +346,7 @@ class StepContext:
 
     # ── the journal, from the loop ───────────────────────────────────────────────────────────────────────────────────
     async def write(self, function: Callable[[Transaction], T]) -> T:
+            self.give_way()
         """Return what *function* returned, once it is committed."""
         return await asyncio.wrap_future(self.work.journal.submit(function))
 

@@ -144,7 +144,7 @@ async def _old_leaves(context: StepContext) -> list[dict[str, Any]]:
     for port in context.ports_of(context.step.node):
         if port["probe"] == Probe.NONE.value or not port["before"]:
             continue
-        seen = await look_until(context, port, port["before"])
+        seen = await look_until(context, port, port["before"], to_the_end=True)
         good = seen.state is PortState.SERVED and seen.chain[0].fingerprint == port["before"]
         fault = (
             "" if good else f"{port['service']} on {port['address']}:{port['port']} does not serve its old certificate"

@@ -286,6 +286,14 @@ class Engine:
         self._broker.stop()
         self._broker.start()
 
+    def stop_broker(self) -> None:
+        """Take the broker away; what is in it stays on its disk."""
+        self._broker.stop()
+
+    def start_broker(self) -> None:
+        """Give the broker back."""
+        self._broker.start()
+
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def queues(self) -> dict[str, int]:
         """Return how many messages wait in each queue."""

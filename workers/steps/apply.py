@@ -210,6 +210,7 @@ async def _comes_into_effect(context: StepContext) -> bool:
     while waited < context.patience_s:
         if all([served async for _, served in _looks(context)]):
             break
+        context.give_way()
         await asyncio.sleep(context.work.settings.poll_s)
         waited += context.work.settings.poll_s
     return await _in_effect(context)

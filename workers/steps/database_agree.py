@@ -71,6 +71,7 @@ async def _statuses(context: StepContext, left: set[str]) -> tuple[dict[str, str
 
 def _fault(wanted: Mapping[str, Any], fact: DatabaseFact | None, primary: str) -> str:
     if fact is None:
+        context.give_way()
         return "gives no status that is understood"
     if wanted["role"] == NONE:
         return "" if fact.disabled else f"is still in a cluster: {in_words(fact)}"

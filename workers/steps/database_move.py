@@ -168,7 +168,7 @@ async def _carry_out(context: StepContext, *, done: Done, begin: Begin) -> dict[
         following.check()
         if following.silent_too_long():
             await _given_up(context, following)
-        if following.now() >= until:
+        if following.now() >= until or context.work.ending.is_set():
             raise Wait(following.wait_s(), following.told())
         await asyncio.sleep(settings.poll_s)
 

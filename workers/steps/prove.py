@@ -72,13 +72,20 @@ async def _wanted(context: StepContext, port: Mapping[str, Any]) -> tuple[str, s
     return fingerprint(leaf), certificate_fact(leaf).not_valid_after, [fingerprint(one) for one in chain]
 
 
-async def look_until(context: StepContext, port: Mapping[str, Any], wanted: str) -> PortFact:
-    """Look at the port until it serves *wanted*, for as long as a service may take to come up after `enable`."""
+async def look_until(
+    context: StepContext, port: Mapping[str, Any], wanted: str, *, to_the_end: bool = False
+) -> PortFact:
+    """Look at the port until it serves *wanted*, for as long as a service may take to come up after `enable`.
+
+    Raises: Wait: this process was told to stop, unless what is looked at must be known *to_the_end*.
+    """
 
     @stamina.retry(on=_NotYet, timeout=context.patience_s, attempts=None, wait_initial=0.2, wait_max=2.0)
     async def once() -> PortFact:
         found = await look(port["service"], port["address"], port["port"], Probe(port["probe"]))
         if found.state is not PortState.SERVED or found.chain[0].fingerprint != wanted:
+            if not to_the_end:
+                context.give_way()
             raise _NotYet(found)
         return found
 

@@ -44,6 +44,13 @@ def add(
     return int(tx.connection.execute(statement).scalar_one())
 
 
+def waits(tx: Transaction, run: str, lane: str) -> bool:
+    """Return whether a row of *lane* is not sent yet."""
+    box = tables.outbox
+    query = sa.select(box.c.id).where(box.c.run == run, box.c.lane == lane, box.c.sent_at.is_(None)).limit(1)
+    return tx.connection.execute(query).first() is not None
+
+
 def due(tx: Transaction, limit: int = 100) -> list[Outgoing]:
     """Return unsent rows whose time has come, oldest first. Two readers may see one row; `sent` tells them apart."""
     return _due(tx.connection, tx.clock, limit)
