@@ -341,12 +341,12 @@ class StepContext:
             there = {entry.name for entry in await session.listing()}
             if names <= there or waited >= deadline:
                 return there
+            self.give_way()
             await asyncio.sleep(self.work.settings.poll_s)
             waited += self.work.settings.poll_s
 
     # ── the journal, from the loop ───────────────────────────────────────────────────────────────────────────────────
     async def write(self, function: Callable[[Transaction], T]) -> T:
-            self.give_way()
         """Return what *function* returned, once it is committed."""
         return await asyncio.wrap_future(self.work.journal.submit(function))
 

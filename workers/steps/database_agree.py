@@ -65,13 +65,13 @@ async def _statuses(context: StepContext, left: set[str]) -> tuple[dict[str, str
                 faults.append(f"{one['node']} {fault}")
         if not faults or waited >= context.patience_s:
             return nodes, faults
+        context.give_way()
         await asyncio.sleep(context.work.settings.poll_s)
         waited += context.work.settings.poll_s
 
 
 def _fault(wanted: Mapping[str, Any], fact: DatabaseFact | None, primary: str) -> str:
     if fact is None:
-        context.give_way()
         return "gives no status that is understood"
     if wanted["role"] == NONE:
         return "" if fact.disabled else f"is still in a cluster: {in_words(fact)}"
