@@ -8,14 +8,17 @@ start it ourselves.)
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,9 +67,57 @@ class Server:
 
     def stop(self) -> None:
         """Stop the server and remove its folder."""
-        data = str(self.folder / "data")
-        _run(self.binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop", folder=self.folder)
+        if self._leader():
+            self._control("-m", "immediate", "-w", "stop")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    # ── bad luck; for tests that have a server of their own (`own_server`) ───────────────────────────────────────────
+    def kill(self) -> None:
+        """Kill every process of the server with -9, as a machine that loses its power."""
+        leader = self._leader()
+        for process in (leader, *_children(leader)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while self._leader() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def start_again(self) -> None:
+        """Start the killed or halted server on what its folder holds; returns when it answers."""
+        # Where nobody reaps the dead, the killed server's locks look like those of a living one.
+        for lock in (self.folder / "data" / "postmaster.pid", Path(f"{self.socket_path}.lock")):
+            lock.unlink(missing_ok=True)
+        self._control("-l", str(self.folder / "log"), "-w", "-t", "60", "-o", _options(self.folder, self.port), "start")
+
+    def halt(self) -> None:
+        """Stop the server in order, and keep its folder."""
+        self._control("-m", "fast", "-w", "stop")
+
+    def keep_copy(self) -> None:
+        """Copy all its data beside it, as a backup does; it is halted meanwhile."""
+        self.halt()
+        # By the account that runs the server, whose files they are.
+        _run(Path("/bin/cp"), "-a", str(self.folder / "data"), str(self.folder / "copy"), folder=self.folder)
+        self.start_again()
+
+    def go_back_to_copy(self) -> None:
+        """Put the copy in place of its data: what was committed since is lost."""
+        self.halt()
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "copy").rename(self.folder / "data")
+        self.start_again()
+
+    def _control(self, *words: str) -> None:
+        _run(self.binaries / "pg_ctl", "-D", str(self.folder / "data"), *words, folder=self.folder)
+
+    def _leader(self) -> int:
+        """Return the process id of the server, 0 when it does not run."""
+        try:
+            process = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError, ValueError):
+            return 0
+        return 0 if state == "Z" else process
 
 
 def start() -> Server:
@@ -82,6 +133,14 @@ def stop() -> None:
     with _LOCK:
         while _RUNNING:
             _RUNNING.pop().stop()
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """Give a server for one test alone, which may kill it."""
+    server = _start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -117,8 +176,7 @@ def _start_in(folder: Path) -> Server:
     how = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale")
     _run(binaries / "initdb", "-D", data, *how, folder=folder)
     port = _free_port()
-    # fsync is off: no test here pulls the plug of the machine, and killed processes lose nothing by it.
-    options = f"-k {folder} -h 127.0.0.1 -p {port} -c fsync=off -c full_page_writes=off -c max_connections=200"
+    options = _options(folder, port)
     log = folder / "log"
     try:
         _run(binaries / "pg_ctl", "-D", data, "-l", str(log), "-w", "-t", "60", "-o", options, "start", folder=folder)
@@ -126,6 +184,22 @@ def _start_in(folder: Path) -> Server:
         error.add_note(log.read_text() if log.exists() else "The server wrote no log.")
         raise
     return Server(folder=folder, binaries=binaries, port=port)
+
+
+def _options(folder: Path, port: int) -> str:
+    # fsync is off: no test here pulls the plug of the machine, and killed processes lose nothing by it.
+    return f"-k {folder} -h 127.0.0.1 -p {port} -c fsync=off -c full_page_writes=off -c max_connections=200"
+
+
+def _children(process: int) -> list[int]:
+    """Return the processes that *process* started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, IndexError):
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == process:
+                    found.append(int(entry.name))
+    return found
 
 
 def _binaries(folder: Path) -> Path:

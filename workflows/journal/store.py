@@ -157,7 +157,8 @@ class Journal:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
-        self._states: dict[str, RunState] = {}
+        # Each with the hash of the last event that went into it.
+        self._states: dict[str, tuple[RunState, str]] = {}
         self._thread = threading.Thread(target=self._write_on, name="journal-writer", daemon=True)
 
     @classmethod
@@ -249,13 +250,18 @@ class Journal:
 
     def state(self, run: str) -> RunState:
         """Return the state of *run*, folded from its events. Raises: JournalError: no such run."""
-        known = self._states.get(run)
-        state = fold(self.events(run, after=known.n if known else 0), onto=known)
+        known, last = self._states.get(run, (None, ""))
+        events = self.events(run, after=known.n - 1 if known else 0)
+        if known and events and events[0].hash == last:
+            events = events[1:]
+        elif known:  # the database was put back to an older state: what is remembered did not happen there
+            known, events = None, self.events(run)
+        state = fold(events, onto=known)
         if not state.run:
             raise JournalError(f"There is no run {run} in the journal.", run=run)
         while len(self._states) >= _KEPT_STATES:
             self._states.pop(next(iter(tuple(self._states)), run), None)
-        self._states[run] = state
+        self._states[run] = (state, events[-1].hash if events else last)
         return state
 
     def runs(self, limit: int = 50, offset: int = 0) -> list[RunSummary]:
