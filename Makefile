@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 LIMBO  ?= ../shared/vectors/x509-limbo.json
 
-.PHONY: demo test lint tools limbo lock clean help
+.PHONY: demo test lint chaos tools limbo lock clean help
 help:           ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -27,6 +27,9 @@ lint: $(VENV)/.ready  ## ruff, mypy, the import contract, the Compose schema
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+chaos: $(VENV)/.ready ## kill everything at random (SEED=… ROUNDS=…) and see that nothing is lost; at most 15 minutes
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 tools:          ## install the other programs that some tests need (Debian, as root)
 	@missing=""; for p in openssl ssh sftp strace faketime; do command -v $$p >/dev/null || missing="$$missing $$p"; done; \

@@ -23,7 +23,6 @@ from nemesis import Round, Scale, play  # noqa: E402
 from renewing import must  # noqa: E402
 
 from simulator.machines import cluster_name  # noqa: E402
-from tests import postgres  # noqa: E402
 
 SMALL = Scale(clusters=1, joined=2, connected=1, services="webadmin,callbridge", strike_s=30.0)
 
@@ -32,9 +31,9 @@ def main(words: list[str]) -> int:
     """Carry out the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description="Kill everything, and see that nothing is lost.")
     parser.add_argument("--seed", type=int, default=None, help="default: one of the clock")
-    parser.add_argument("--rounds", type=int, default=2, help="fleets, each with a renewal and a rebuild")
+    parser.add_argument("--rounds", type=int, default=3, help="fleets, each with a renewal and a rebuild")
     parser.add_argument("--emptied", type=int, default=50, help="small runs in each of which Redis is emptied")
-    parser.add_argument("--minutes", type=float, default=12.0, help="no further round begins after so many")
+    parser.add_argument("--minutes", type=float, default=10.0, help="no further round begins after so many")
     parser.add_argument("--small", action="store_true", help="three servers instead of ten")
     parser.add_argument("--quiet", action="store_true", help="do not tell each strike")
     arguments = parser.parse_args(words)
@@ -50,13 +49,10 @@ def main(words: list[str]) -> int:
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as folder:
         keys = make_keys(Path(folder) / "keys.pem", 300)
-        try:
-            while len(rounds) < arguments.rounds and time.monotonic() - began < arguments.minutes * 60:
-                scale = SMALL if arguments.small else Scale()
-                rounds.append(play(seed + len(rounds), scale, keys=keys, tell=tell))
-                print("\n".join(told(rounds[-1])), flush=True)  # noqa: T201
-        finally:
-            postgres.stop()
+        while len(rounds) < arguments.rounds and time.monotonic() - began < arguments.minutes * 60:
+            scale = SMALL if arguments.small else Scale()
+            rounds.append(play(seed + len(rounds), scale, keys=keys, tell=tell))
+            print("\n".join(told(rounds[-1])), flush=True)  # noqa: T201
     print("\n".join(summary(rounds, emptied, time.monotonic() - began)))  # noqa: T201
     return 0 if all(one.good for one in rounds) and emptied.finished == emptied.started else 1
 
@@ -67,7 +63,8 @@ def _emptied(runs: int, chance: random.Random) -> Emptied:
         must(engine, "survey")
         result = empty_during(engine, [cluster_name(number) for number in range(runs)], chance)
     print(f"Redis emptied in {len(result.emptied_at)} runs, at their events {sorted(result.emptied_at)}")  # noqa: T201
-    print("\n".join(f"  FOUND: {text}" for text in result.outcomes), end="", flush=True)  # noqa: T201
+    for text in result.outcomes:
+        print(f"  FOUND: {text}", flush=True)  # noqa: T201
     return result
 
 

@@ -13,7 +13,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +43,8 @@ class ChaosEngine(Engine):
         self._server: postgres.Server | None = None
         settings = dict(shape.settings)
         if on_postgres:
-            self._server = postgres.start()
+            # A server of its own, because it is killed.
+            self._server = postgres._start()
             self._database = self._server.create_database()
             word = self.canary("password of the database")
             settings["database_url"] = self._server.url(self._database).replace("postgres@", f"postgres:{word}@", 1)
@@ -68,7 +68,7 @@ class ChaosEngine(Engine):
             super().__exit__(*error)
         finally:
             if self._server is not None:
-                self._server.drop_database(self._database)
+                self._server.stop()
 
     def _start(self) -> None:
         from workflows.settings import prepare_state
@@ -157,27 +157,13 @@ class ChaosEngine(Engine):
 
     def kill_postgres(self) -> None:
         """Kill every process of PostgreSQL with -9; `start_postgres` starts it again. Nothing happens on SQLite."""
-        if self._server is None:
-            return
-        pid = int((self._server.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(pid, signal.SIGSTOP)  # it is to make no child while the children are counted
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for one in (pid, *map(int, children)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        # The next one refuses to start while the process is there, be it a zombie that nobody has waited for.
-        while any(Path(f"/proc/{one}").exists() for one in (pid, *children)) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        if self._server is not None:
+            self._server.kill()
 
     def start_postgres(self) -> None:
         """Start PostgreSQL again on what its files hold."""
-        if self._server is None:
-            return
-        folder, port = self._server.folder, self._server.port
-        options = f"-k {folder} -h 127.0.0.1 -p {port} -c fsync=off -c full_page_writes=off -c max_connections=200"
-        words = ("-D", str(folder / "data"), "-l", str(folder / "log"), "-w", "-t", "60", "-o", options, "start")
-        postgres._run(self._server.binaries / "pg_ctl", *words, folder=folder)
+        if self._server is not None:
+            self._server.start_again()
 
     # ── what it has written ──────────────────────────────────────────────────────────────────────────────────────────
     def dump(self) -> bytes:

@@ -11,7 +11,7 @@ from acceptance_engine import Engine, Shape
 from renewing import begin, say
 
 # A run of one server with one service writes about this many events.
-_EVENTS = 55
+_EVENTS = 42
 
 
 def shape(runs: int) -> Shape:

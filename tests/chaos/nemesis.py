@@ -28,7 +28,7 @@ from workflows.errors import CertbridgeError
 from workflows.journal.fold import RunState
 from workflows.journal.store import RunSummary
 
-GAP_S = (0.5, 3.5)
+GAP_S = (0.3, 2.7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from tap import Tap
 
 from workflows.broker import KEY_PREFIX
 
-# How often each is drawn, compared with the others.
+# How often each is in the bag from which strikes are drawn; when it is empty, it is filled again.
 WEIGHTS = {
     "kill fleet-1": 3,
     "kill fleet-2": 3,
@@ -71,6 +71,7 @@ class Strikes:
         self._engine = engine
         self._tap = tap
         self._chance = chance
+        self._bag: list[str] = []
         self._mendings: list[_Mending] = []
         self._busy: set[str] = set()  # what is down, frozen or treated: not struck again before it is mended
         self.count: Counter[str] = Counter()
@@ -82,7 +83,10 @@ class Strikes:
 
     def strike(self) -> str:
         """Do one thing that hurts, and return what."""
-        kind = self._chance.choices(list(WEIGHTS), weights=list(WEIGHTS.values()))[0]
+        if not self._bag:
+            self._bag = [kind for kind, number in WEIGHTS.items() for _ in range(number)]
+            self._chance.shuffle(self._bag)
+        kind = self._bag.pop()
         done = self._strike(kind)
         if done:
             self.count[kind] += 1

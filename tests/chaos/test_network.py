@@ -25,7 +25,7 @@ def test_f14_f15_f16_reset_silence_and_a_crawling_line_change_nothing_but_the_ti
         reset, silent, crawling = (nodes_of(engine, cluster)[0] for cluster in ("seoul", "busan", "incheon"))
         engine.fault("slow", reset, match="pki csr *", seconds=1)
         engine.fault("slow", silent, match="pki csr *", seconds=1)
-        engine.proxy.treat(engine.addresses[crawling], Treatment(piece=1, delay_s=0.0005))
+        engine.proxy.treat(engine.addresses[crawling], Treatment(piece=1))
         run = begin(engine)
         for node in (reset, silent):
             engine.wait(
