@@ -38,6 +38,7 @@ log = structlog.get_logger()
 
 RECONCILE = "reconcile"
 SIGN_TASK = "sign"
+LEFT_AT_GATE = "its gate was approved, and nobody moved it"
 _AT_ONCE = 16
 # Celery's result consumer, which a chord subscribes to, is for one thread at a time.
 _SENDING = threading.Lock()
@@ -98,7 +99,7 @@ def advance(work: Work, app: Celery, run: str, lane: str, *, why: str) -> None:
     state = work.journal.state(run).lanes[lane]
     row = work.journal.read(partial(lanes.lane_row, run=run, lane=lane))
     if row.flag == "waiting":
-        _try_gate(work, app, plan, fleet, run, state)
+        _try_gate(work, app, plan, fleet, run, state, why)
     elif row.flag == "":
         _send(work, plan, run, plan.lane(lane), state, why)
 
@@ -119,7 +120,7 @@ def _send(work: Work, plan: Plan, run: str, lane: Lane, state: LaneState, why: s
         log.info("lane_sent", run=run, lane=lane.name, generation=generation, why=why)
 
 
-def _try_gate(work: Work, app: Celery, plan: Plan, fleet: ResolvedFleet, run: str, state: LaneState) -> None:
+def _try_gate(work: Work, app: Celery, plan: Plan, fleet: ResolvedFleet, run: str, state: LaneState, why: str) -> None:
     for gate in plan.lane(state.name).gates():
         at = state.gates.get(gate.id)
         if at is None or at.status != "approved":
@@ -128,7 +129,7 @@ def _try_gate(work: Work, app: Celery, plan: Plan, fleet: ResolvedFleet, run: st
             missing = [wish for wish in papers.wishes_of(plan, state.name, state) if wish not in state.certificates]
             if any(automatic(fleet, plan.wishes[wish]["issuer"]) for wish in missing):
                 # Touched first, so that the reconciler gives the issuer its time before it rings again.
-                work.journal.write(partial(lanes.touch, run=run, lane=state.name))
+                work.journal.write(partial(_issuer_rung, run=run, lane=state.name, why=why))
                 with _SENDING:
                     app.send_task(
                         SIGN_TASK, kwargs={"run": run, "lane": state.name}, queue=FLEET_QUEUE, ignore_result=True
@@ -136,6 +137,14 @@ def _try_gate(work: Work, app: Celery, plan: Plan, fleet: ResolvedFleet, run: st
             if missing:
                 return
         work.journal.write(partial(gates.pass_gate, run=run, lane=state.name, gate=gate.id))
+
+
+def _issuer_rung(tx: Transaction, run: str, lane: str, why: str) -> None:
+    """Note that the lane was looked at, and, when nobody had moved it, that its issuer is asked again."""
+    lanes.touch(tx, run, lane)
+    if why == LEFT_AT_GATE:
+        said = {"repair": "idle gate", "found": why, "done": "the issuer is asked again for what is missing"}
+        tx.append(NewEvent(run=run, kind=Kind.NOTE, lane=lane, data=said))
 
 
 # ── the end of lanes and runs ────────────────────────────────────────────────────────────────────────────────────────
@@ -295,7 +304,7 @@ def reconcile(work: Work, app: Celery) -> int:
     idle = work.journal.write(lambda tx: lanes.idle_lanes(tx, idle_s))
     at_gate = work.journal.write(lambda tx: lanes.idle_gates(tx, idle_s))
     found = [(run, lane, f"nobody was on it for {idle_s:g} s (generation {number})") for run, lane, number in idle]
-    found += [(run, lane, "its gate was approved, and nobody moved it") for run, lane in at_gate]
+    found += [(run, lane, LEFT_AT_GATE) for run, lane in at_gate]
     for run, lane, why in found:
         try:
             advance(work, app, run, lane, why=why)

@@ -1,4 +1,4 @@
-"""F28: a wrong password is tried once in the whole fleet; then that credential rests until a person has corrected it."""
+"""F28: a wrong password is tried once in the whole fleet; then that credential rests until a person corrected it."""
 
 from __future__ import annotations
 

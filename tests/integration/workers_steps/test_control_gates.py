@@ -20,6 +20,7 @@ from workflows import papers
 from workflows.errors import GateError
 from workflows.inventory import Issuer, IssuerKind
 from workflows.journal import Journal, gates
+from workflows.journal.events import Kind
 from workflows.journal.lanes import lane_row
 
 WISH = "seoul/s1/callbridge"
@@ -96,6 +97,8 @@ def test_a_lost_message_to_the_issuer_is_sent_again(work: Work) -> None:
     let_lanes_idle(work.journal, 31)
     assert [control.reconcile(work, broker) for _ in range(2)] == [1, 0]
     assert broker.names == ["sign", "sign"]
+    notes = [one.data for one in work.journal.events(RUN) if one.kind is Kind.NOTE]
+    assert [(one["repair"], one["found"]) for one in notes] == [("idle gate", control.LEFT_AT_GATE)]
 
 
 def test_a_second_message_to_the_issuer_does_no_harm(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
