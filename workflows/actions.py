@@ -15,9 +15,9 @@ from workflows import gate as rules
 from workflows.errors import InputError, PlanError
 from workflows.inventory import IssuerKind, ResolvedFleet
 from workflows.journal import gates, lanes, outbox, runs
-from workflows.journal.fold import GateState
+from workflows.journal.fold import GateState, LaneState
 from workflows.journal.store import Journal, Transaction
-from workflows.plan import DATABASE, Gate, Plan
+from workflows.plan import DATABASE, Gate, Lane, Plan
 
 READING_KINDS = frozenset({"survey", "trust"})
 
@@ -114,6 +114,7 @@ def decide(
         by=by,
         requested_by=opened.requested_by,
         four_eyes=opened.four_eyes,
+        two_people=opened.gate.two_people,
         digest=digest,
         current_digest=opened.state.digest,
         reason=reason,
@@ -140,7 +141,18 @@ def resume(journal: Journal, run: str, *, by: str, lane: str = "") -> tuple[str,
     """Let stopped or paused lanes go on: failed steps are open again, what is done stays done. Returns the lanes."""
     names = lanes_of(journal, run, lane)
     _open_run(journal, run)
-    return journal.write(lambda tx: tuple(name for name in names if lanes.resume_lane(tx, run, name, by)))
+    plan, state = Plan.from_json(journal.plan(run)), journal.state(run)
+    keep = {name: _still_parked(plan.lane(name), state.lanes[name]) for name in names}
+    return journal.write(lambda tx: tuple(name for name in names if lanes.resume_lane(tx, run, name, by, keep[name])))
+
+
+def _still_parked(lane: Lane, state: LaneState) -> frozenset[str]:
+    """Return the parked steps that stay so, because another operation of their database may still be under way."""
+    operations = {step.id for step in lane.steps() if "operation" in step.params}
+    status = {step.id: step.status for step in state.steps.values() if step.id in operations}
+    if {"failed", "waiting", "running"}.isdisjoint(status.values()):
+        return frozenset()
+    return frozenset(step for step, at in status.items() if at == "parked")
 
 
 def pause(journal: Journal, run: str, *, by: str, lane: str = "", reason: str = "") -> tuple[str, ...]:

@@ -27,9 +27,17 @@ def digest_of(gate: str, plan_digest: str, lane: str, papers: Mapping[str, str])
 
 
 def check_decision(
-    *, decision: str, by: str, requested_by: str, four_eyes: bool, digest: str, current_digest: str, reason: str
+    *,
+    decision: str,
+    by: str,
+    requested_by: str,
+    four_eyes: bool,
+    digest: str,
+    current_digest: str,
+    reason: str,
+    two_people: bool = False,
 ) -> None:
-    """Return when this decision may be taken.
+    """Return when this decision may be taken; *two_people*: whatever the inventory says of four eyes.
 
     Raises: FourEyes (approving one's own run), DigestChanged (something else stands there now), GateError (a rejection
     without a reason). Rejecting one's own run is allowed: it stops, it does not let through.
@@ -38,8 +46,9 @@ def check_decision(
         raise GateError("A rejection needs a reason.", remedy='Say why: `gates reject RUN --reason "…"`.')
     if digest and digest != current_digest:
         raise DigestChanged(f"You looked at {digest[:12]}, but {current_digest[:12]} stands there now.")
-    if decision == "approve" and four_eyes and by == requested_by:
-        raise FourEyes(f"{by} asked for this run and may not approve it.")
+    if decision == "approve" and (four_eyes or two_people) and by == requested_by:
+        remedy = "The primary was named by hand, so another account must approve, whatever `four_eyes` says."
+        raise FourEyes(f"{by} asked for this run and may not approve it.", remedy=remedy if two_people else "")
 
 
 def opens_at(not_before: datetime | None, now: datetime) -> bool:

@@ -13,8 +13,6 @@ from workflows.journal.fold import GateState, LaneState, RunState, done_ids
 from workflows.papers import digest_of_gate, nodes_out
 from workflows.plan import Gate, Lane, Plan, Step, remaining
 
-_HELD_UP = frozenset({"failed", "parked", "waiting"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
@@ -172,7 +170,11 @@ def _done(lane: Lane, here: LaneState) -> frozenset[str]:
 def _can_resume(here: LaneState, state: RunState) -> bool:
     if state.outcome != "open" or here.status in {"done", "cancelled"}:
         return False
-    return here.status in {"stopped", "paused"} or any(step.status in _HELD_UP for step in here.steps.values())
+    if here.status in {"stopped", "paused"}:
+        return True
+    states = {step.status for step in here.steps.values()}
+    # As `journal.lanes.resume_lane`: a lane that is at work, or waits for people, needs nobody to resume it.
+    return here.status != "waiting" and bool(states & {"failed", "parked"}) and not states & {"running", "waiting"}
 
 
 def _goes_through(plan: Plan, lane: Lane, here: LaneState, gate: Gate, state: RunState) -> bool:

@@ -93,6 +93,9 @@ def back(standing: Standing) -> Iterator[str]:
     if standing.untouched:
         yield "Nothing to undo: no node was taken out of its cluster or into one."
         yield from _leftovers(standing)
+    elif not standing.removes and not any(step.action == "database_initialize" for step in standing.lane.steps()):
+        names = ", ".join(step.node for step in standing.entered)
+        yield f"{names} came back to {primary} with the files of before; there is nothing further back."
     elif not standing.removes:
         yield from _leave(standing)
     elif gone := [step.node for step in standing.removes if _lost(standing, step)]:

@@ -7,6 +7,7 @@ is ended, and the new one starts, up to its gate.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,9 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, o
 
 def rollback(
     run: RunArgument,
+    lane: Annotated[
+        str, typer.Option("--lane", help="Only this lane; else all that did not end well, or all when all did.")
+    ] = "",
     yes: YesOption = False,
     preview: Annotated[bool, typer.Option("--preview", help="Only show what would come of it.")] = False,
     watch: Annotated[
@@ -42,7 +46,7 @@ def rollback(
     with open_journal(settings) as journal:
         name = run_id(journal, run)
         original, state = _original(journal, name)
-        made = _plan(journal, original, state)
+        made = _plan(journal, original, state, lane)
         found = previews.rollback(original, state, made)
         shown = (*plan_text.lines(made), *plan_text.notices(made), *plan_text.summary_lines(made))
         for line in (*(shown if output is Format.TABLE else ()), *preview_text.lines(found)):
@@ -106,8 +110,16 @@ def _original(journal: Journal, run: str) -> tuple[Plan, RunState]:
     return made, state
 
 
-def _plan(journal: Journal, original: Plan, state: RunState) -> Plan:
-    """Read every node of *original*, and return the plan back. Raises: PlanError, NoWorker."""
+def _chosen(state: RunState, lane: str) -> list[str]:
+    """Return the lanes to take back: *lane*, else those that are not done, else all. Raises: InputError."""
+    if lane and lane not in state.lanes:
+        raise InputError(f"Run {state.run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(state.lanes)}.")
+    unfinished = [name for name, one in state.lanes.items() if one.status != "done"]
+    return [lane] if lane else unfinished or list(state.lanes)
+
+
+def _plan(journal: Journal, original: Plan, state: RunState, lane: str) -> Plan:
+    """Read every node of the lanes to take back, and return the plan. Raises: PlanError, NoWorker, InputError."""
     from api.cli.survey import take
     from workflows.inventory import ResolvedFleet, select
     from workflows.plan import DATABASE
@@ -115,7 +127,9 @@ def _plan(journal: Journal, original: Plan, state: RunState) -> Plan:
     from workflows.procedures.rollback import plan_rollback
 
     fleet = ResolvedFleet.from_json(original.fleet)
-    wanted = select(fleet, [lane.name for lane in original.lanes])
+    chosen = _chosen(state, lane)
+    original = replace(original, lanes=tuple(one for one in original.lanes if one.name in chosen))
+    wanted = select(fleet, chosen)
     found = take(journal, fleet, wanted, by=account())
     silent = frozenset(found.failed)
     if original.kind == DATABASE:

@@ -536,16 +536,14 @@ class JournalMachine(RuleBasedStateMachine):
         if self.flag[lane] == "cancelled":
             self.write_refused(resume, Stopped)
             return
-        held_up = [
-            one
-            for (of, _), one in self.claim.items()
-            if of == lane and one["state"] in {"failed", "parked", "waiting", "open"}
-        ]
+        here = [one for (of, _), one in self.claim.items() if of == lane]
+        held_up = [one for one in here if one["state"] in {"failed", "parked"}]
+        at_work = not held_up or any(one["state"] in {"running", "waiting"} for one in here)
         resumed = self.journal.write(resume)
-        assert resumed is not (self.flag[lane] == "done" or (self.flag[lane] == "" and not held_up))
+        assert resumed is not (self.flag[lane] in {"done", "waiting"} or (self.flag[lane] == "" and at_work))
         if not resumed:
             return
-        for one in held_up:
+        for one in (*held_up, *(one for one in here if one["state"] == "open")):
             one.update(state="open", attempt=0)
         gate = self.gate.get(lane)
         if gate and gate["status"] == "rejected":

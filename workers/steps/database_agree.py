@@ -12,9 +12,10 @@ from typing import Any
 
 from workers.context import StepContext
 from workers.steps.database_make import certificate_made
-from workers.steps.database_move import in_sync, in_words, is_connected, is_primary, left_for_later
+from workers.steps.database_move import left_for_later
+from workers.steps.database_status import in_sync, in_words, is_connected, is_primary
 from workers.steps.survey import look, read_database
-from workflows.errors import NotProved
+from workflows.errors import NodeError, NotProved
 from workflows.facts import DatabaseFact, PortState
 from workflows.mmp.services import Probe
 from workflows.procedures.database_places import CONNECTED, NONE, PRIMARY
@@ -58,8 +59,13 @@ async def _statuses(context: StepContext, left: set[str]) -> tuple[dict[str, str
         nodes: dict[str, str] = {}
         faults: list[str] = []
         for one in context.step.params["nodes"]:
-            async with context.session(one["node"]) as session:
-                fact = await read_database(session)
+            try:
+                async with context.session(one["node"]) as session:
+                    fact = await read_database(session)
+            except NodeError as error:
+                nodes[one["node"]] = f"does not tell: {error.message}"
+                faults += [] if one["node"] in left else [f"{one['node']} does not tell: {error.message}"]
+                continue
             nodes[one["node"]] = in_words(fact)
             if one["node"] not in left and (fault := _fault(one, fact, str(context.step.params.get("primary", "")))):
                 faults.append(f"{one['node']} {fault}")

@@ -156,15 +156,17 @@ def finish(
 ) -> None:
     """Journal how the step ended, let go of its leases, and (*advance* or *wait_s*) have the lane looked at again.
 
-    "waiting": look again after *wait_s*, the same attempt. "retry": the same as a new attempt. *error* is {"code",
+    "waiting": look again after *wait_s*, as the first attempt. "retry": the same as a new attempt. *error* is {"code",
     "text", "remedy"}. Both may be claimed by a later generation. Raises: LeaseLost: another worker took over; nothing
     is written.
     """
     _fenced(tx, claim)
     for event in events:
         tx.append(event)
-    state = "open" if status == "retry" else status
-    tx.connection.execute(sa.update(_CLAIM).where(*_this(claim)).values(state=state, expires_at=tx.clock))
+    values: dict[str, Any] = {"state": "open" if status == "retry" else status, "expires_at": tx.clock}
+    if status == "waiting":
+        values["attempt"] = 1  # it came through: what is counted are tries that ended in nothing
+    tx.connection.execute(sa.update(_CLAIM).where(*_this(claim)).values(**values))
     _release(tx, claim)
     said: dict[str, Any] = {"attempt": claim.attempt, "generation": claim.generation, "data": dict(data or {})}
     if error is not None:

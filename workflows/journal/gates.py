@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from workflows.canonical import digest_of_json
 from workflows.errors import DigestChanged, FourEyes, GateDecided, GateError
 from workflows.journal import outbox, tables
 from workflows.journal.claims import pass_through
@@ -178,8 +179,11 @@ def void(tx: Transaction, *, run: str, lane: str, gate: str, parts: Sequence[str
     if current.status != "passed" or lane_row(tx.connection, run, lane).flag in {"cancelled", "done"}:
         return
     summary = {**current.summary, "voided": why}
+    # Another digest, so that a page opened before does not approve what it does not tell: why the first one is void.
+    digest = digest_of_json({"digest": current.digest, "voided": why, "at": tx.clock})
     values = {
         "status": "open",
+        "digest": digest,
         "summary": summary,
         "opened_at": tx.clock,
         "decided_by": "",
@@ -189,7 +193,7 @@ def void(tx: Transaction, *, run: str, lane: str, gate: str, parts: Sequence[str
     }
     tx.connection.execute(sa.update(_GATE).where(*_this(run, lane, gate)).values(**values))
     reopen_parts(tx, run, lane, [gate, *parts], why)
-    said = {"name": current.name, "digest": current.digest, "summary": summary, "again": why, "reason": why}
+    said = {"name": current.name, "digest": digest, "summary": summary, "again": why, "reason": why}
     tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate, data=said))
     touch(tx, run, lane, flag="waiting")
 

@@ -7,7 +7,7 @@ The flag says why no step may be claimed: "" (it moves), "paused", "cancelled", 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -117,10 +117,12 @@ def finish_lane(tx: Transaction, run: str, lane: str) -> bool:
     return _flag(tx, run, lane, "done", Kind.LANE_DONE, "engine", {})
 
 
-def resume_lane(tx: Transaction, run: str, lane: str, by: str) -> bool:
-    """Let the lane move again: failed, parked and waiting steps may be claimed anew, a rejected gate is open again.
+def resume_lane(tx: Transaction, run: str, lane: str, by: str, keep: Collection[str] = ()) -> bool:
+    """Let the lane move again: failed and parked steps may be claimed anew, a rejected gate is open again.
 
-    False when it moves already and nothing of it failed. Raises: Stopped: the lane was cancelled.
+    A step that only waits, or was let go of, needs nobody and is left as it is: "resumed" says that a person has looked
+    at what failed. *keep* are steps that stay parked. False when the lane moves already, waits at a gate, or is done.
+    Raises: Stopped: the lane was cancelled.
     """
     row = lane_row(tx.connection, run, lane)
     if row.flag == "cancelled":
@@ -128,13 +130,13 @@ def resume_lane(tx: Transaction, run: str, lane: str, by: str) -> bool:
             f"Lane {lane} of run {run} was cancelled; it cannot be resumed.", remedy="Make a new plan and a new run."
         )
     here = (_CLAIM.c.run == run, _CLAIM.c.lane == lane)
-    held_up = _CLAIM.c.state.in_(("failed", "parked", "waiting", "open"))
-    reopened = tx.connection.execute(
-        sa.update(_CLAIM).where(*here, held_up).values(state="open", attempt=0).returning(_CLAIM.c.step)
-    ).scalars()
-    steps = sorted(reopened)
-    if row.flag == "done" or (row.flag == "" and not steps):
+    states = {one.step: one.state for one in tx.connection.execute(sa.select(_CLAIM).where(*here))}
+    steps = sorted(step for step, state in states.items() if state in {"failed", "parked"} and step not in keep)
+    at_work = not steps or bool({"running", "waiting"} & set(states.values()))
+    if row.flag in {"done", "waiting"} or (row.flag == "" and at_work):
         return False
+    again = sa.or_(_CLAIM.c.step.in_(steps), _CLAIM.c.state == "open")
+    tx.connection.execute(sa.update(_CLAIM).where(*here, again).values(state="open", attempt=0))
     tx.append(NewEvent(run=run, kind=Kind.LANE_RESUMED, lane=lane, actor=by, data={"steps": steps}))
     at_gate = _reopen_rejected(tx, run, lane, by)
     touch(tx, run, lane, flag="waiting" if at_gate else "")

@@ -181,11 +181,14 @@ def point_of_no_return(
     leaving: Sequence[Place],
     *,
     rebuilt: bool = True,
+    needs: str = "",
+    coming: Mapping[str, FileSet] | None = None,
 ) -> list[Part]:
     """Return the gate, the survey after it, the backups, and the way out of *leaving*: the primary last.
 
     Where a person named another one, the node that is the primary now stays as long as it can: its peers go by it.
-    *rebuilt* is False when the cluster is dissolved.
+    *rebuilt* is False when the cluster is dissolved; *needs* replaces what the gate says. *coming* are files that were
+    on the nodes before the plan and are to be used again, so the survey behind the gate looks at them too.
     """
     name, primary = found.cluster, found.primary
     replicas = sorted(found.replicas, key=lambda one: steps.told_primary(facts[one.node]))
@@ -196,10 +199,14 @@ def point_of_no_return(
         Gate(
             id=f"{name}/{POINT_OF_NO_RETURN}",
             name=POINT_OF_NO_RETURN,
-            needs=_needs(found, old, leaving, rebuilt=rebuilt),
+            needs=needs or _needs(found, old, leaving, rebuilt=rebuilt),
             two_people=found.settled,
         ),
-        Par(tuple(steps.recheck(name, place, facts[place.node]) for place in found.every)),
+        Par(
+            tuple(
+                steps.recheck(name, place, facts[place.node], (coming or {}).get(place.node)) for place in found.every
+            )
+        ),
         Barrier(id=f"{name}/as-approved", name="as approved", holds="every node is still as it was approved"),
         Par(tuple(backups)),
         Barrier(id=f"{name}/backed-up", name="backed up", holds="a fresh backup of every joined node is here"),
@@ -230,8 +237,9 @@ def assembling(
     name, primary = found.cluster, found.primary
     parts: list[Part] = []
     for place in sorted(entering, key=lambda one: _ORDER[one.role]):
+        others = [one.node for one in found.every if one.joined and one is not place] if place is primary else []
         parts += [
-            steps.enter(name, place, facts[place.node], files[place.node], primary),
+            steps.enter(name, place, facts[place.node], files[place.node], primary, others),
             Barrier(
                 id=f"{name}/{place.node}/in-place",
                 name=_HOLDS[place.role][0].format(place.node),

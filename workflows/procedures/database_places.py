@@ -159,7 +159,8 @@ def places(
     _raise_if(_silent(members, facts, silent))
     _raise_if([*_roles(cluster, facts), *_states(members, facts, building=building)])
     named = _named(members, facts)
-    settled = bool(primary) and (len(joined) > 1 or named != {primary})
+    # In a first building there is nobody to contradict; the gate shows whose data it is.
+    settled = bool(primary) and not building and named != {primary}
     inside = {node.name for node in members if not _known(facts, node.name).disabled}
     chosen = primary or _agreed(cluster, joined, named, inside, building=building)
     _raise_if([*_reachable(next(node for node in joined if node.name == chosen), facts)])

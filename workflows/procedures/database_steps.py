@@ -78,15 +78,18 @@ def prepare(
     )
 
 
-def recheck(cluster: str, place: Place, facts: NodeFacts) -> Step:
-    """Return the survey after the gate: the same primary, the same role, the same files, old and new (stage 550)."""
+def recheck(cluster: str, place: Place, facts: NodeFacts, coming: FileSet | None = None) -> Step:
+    """Return the survey after the gate: the same primary, the same role, the same files, old and new (stage 550).
+
+    *coming* are files of before that the node is to use again; those that this run makes are known to its steps.
+    """
     return Step(
         id=f"{cluster}/{place.node}/recheck",
         node=place.node,
         action="database_recheck",
         stage=550,
         title=f"{place.node}: still as approved",
-        expects=(expected(facts), *_old_files(place, facts)),
+        expects=(expected(facts), *_stored(facts, place.old), *_stored(facts, coming)),
     )
 
 
@@ -132,8 +135,12 @@ def remove(cluster: str, place: Place, facts: NodeFacts, primary: Place, backups
     )
 
 
-def enter(cluster: str, place: Place, facts: NodeFacts, files: FileSet, primary: Place) -> Step:
+def enter(
+    cluster: str, place: Place, facts: NodeFacts, files: FileSet, primary: Place, others: Sequence[str] = ()
+) -> Step:
     """Return the step that brings one node (back) into the cluster: initialize, join or connect.
+
+    *others* are the joined nodes that must be in no cluster when the primary is initialized.
 
     A replica or a connected node that fails is left for later, and the others go on (faults.md F26).
     """
@@ -156,6 +163,7 @@ def enter(cluster: str, place: Place, facts: NodeFacts, files: FileSet, primary:
             "address": place.address,
             "primary": primary.address,
             "primary_node": primary.node,
+            "others": list(others),
         },
         lines=enter_lines(place, files, primary),
         interrupts=_interrupts(verb, facts),
@@ -281,8 +289,8 @@ def _old(place: Place) -> dict[str, Any]:
     return {"role": place.role, "address": place.address, "old": list(place.old.names) if place.old else []}
 
 
-def _old_files(place: Place, facts: NodeFacts) -> tuple[Expect, ...]:
-    stored = [one for name in (place.old.names if place.old else ()) if (one := facts.file(name)) is not None]
+def _stored(facts: NodeFacts, files: FileSet | None) -> tuple[Expect, ...]:
+    stored = [one for name in (files.names if files else ()) if (one := facts.file(name)) is not None]
     return tuple(Expect(kind="file", subject=one.name, value=one.sha256) for one in stored)
 
 
