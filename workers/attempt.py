@@ -218,7 +218,7 @@ class Attempt:
         failpoint("before_finish", self._step.id)
         data = {**error.data.get("result", {}), **after}
         # Only what is known to have ended may be left behind: the next operation must never begin beside a running one.
-        parks = self._step.parks and not error.data.get("stops")
+        parks = self._step.parks and (bool(error.data.get("ended")) or not context.may_be_under_way())
         status: Literal["failed", "parked"] = "parked" if parks else "failed"
         await context.write(
             functools.partial(self._finish, claim=context.claim, status=status, data=data, error=_error(error))

@@ -236,6 +236,11 @@ class StepContext:
         """Return how often *line* was sent since the node was last put back."""
         return self.sent.get(self.number_of(line) if number is None else number, 0)
 
+    def may_be_under_way(self) -> bool:
+        """Return whether the last line of this step, which begins an operation, went out and was not refused."""
+        last = len(self.step.lines) - 1
+        return last >= 0 and self.sent.get(last, 0) > 0 and self.outcomes.get(last) != "refused"
+
     def outcome_of(self, line: Line, number: int | None = None) -> str:
         """Return "ok", "refused", "unknown", or "" when *line* was not sent since the node was last put back."""
         return self.outcomes.get(self.number_of(line) if number is None else number, "")
