@@ -44,12 +44,13 @@ class PartView:
 class Away:
     """How long a node's database (the whole cluster's where `node` is "") is away: predicted, and measured when over.
 
-    `out_since` is set while a node that began to leave is not in the cluster again.
+    `predicted_s` is None where it lasts until a cluster is built (a dissolution). `out_since` is set while a node that
+    began to leave is not in the cluster again.
     """
 
     lane: str
     node: str
-    predicted_s: outage.Span
+    predicted_s: outage.Span | None
     measured_s: float | None
     out_since: datetime | None = None
 
@@ -111,7 +112,7 @@ def view(plan: Plan, state: RunState, *, now: datetime, events: Sequence[Event] 
         status=_status(state, lanes),
         lanes=lanes,
         notices=plan.notices,
-        away=tuple(_away(plan, events)),
+        away=tuple(_away(plan, state, events)),
     )
 
 
@@ -158,10 +159,16 @@ def waiting_on(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, 
     return Waiting(on="the engine", since=gate.decided_at, who="nobody", people=False, **said)
 
 
-def _away(plan: Plan, events: Sequence[Event]) -> Iterator[Away]:
+def _away(plan: Plan, state: RunState, events: Sequence[Event]) -> Iterator[Away]:
     for lane in plan.lanes if plan.kind == DATABASE else ():
         measured, still_out = outage.measured(lane, events), outage.still_out(lane, events)
-        for node, span in outage.predicted(lane).items():
+        here = state.lanes.get(lane.name)
+        ended = state.outcome != "open" or (here is not None and here.status == "cancelled")
+        if ended and not measured and not still_out:
+            continue  # nothing was ever away, and nothing will be
+        endless = dict.fromkeys(sorted(outage.until_built(lane)))
+        spans: dict[str, outage.Span | None] = {**outage.predicted(lane), **endless}
+        for node, span in spans.items():
             yield Away(
                 lane=lane.name,
                 node=node,
@@ -172,7 +179,7 @@ def _away(plan: Plan, events: Sequence[Event]) -> Iterator[Away]:
         yield Away(
             lane=lane.name,
             node="",
-            predicted_s=outage.predicted_cluster(lane),
+            predicted_s=None if outage.dissolves(lane) else outage.predicted_cluster(lane),
             measured_s=outage.measured_cluster(lane, events),
         )
 

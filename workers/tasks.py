@@ -131,13 +131,13 @@ def _summary(plan: Plan, lane: Lane, gate: Gate, before: dict[str, str]) -> dict
         # Services of one process go down together: the longest of a step counts, not their sum.
         "outage_to_s": away[1] if away else sum(max(one.to_s for one in step.interrupts) for step in steps),
         "notices": list(plan.notices),
-        **({} if away is None else _database_summary(lane, away)),
+        **({} if away is None else _database_summary(lane)),
     }
 
 
-def _database_summary(lane: Lane, away: outage.Span) -> dict[str, Any]:
+def _database_summary(lane: Lane) -> dict[str, Any]:
     """Return what a rebuild costs: how long the cluster and each node are away, and which Call Bridges restart when."""
     return {
-        "away": {"cluster": list(away), "nodes": {node: list(span) for node, span in outage.predicted(lane).items()}},
+        "away": outage.forecast(lane),
         "restarts": {node: list(operations) for node, operations in outage.restarts(lane).items()},
     }

@@ -167,10 +167,7 @@ def _database(lane: Lane, one: OpenGate) -> dict[str, Any]:
         return {}
     steps = list(lane.steps())
     return {
-        "away": {
-            "cluster": list(outage.predicted_cluster(lane)),
-            "nodes": {node: list(span) for node, span in outage.predicted(lane).items()},
-        },
+        "away": outage.forecast(lane),
         "restarts": {node: list(operations) for node, operations in outage.restarts(lane).items()},
         "way_back": {step.node: str(step.params["way_back"]) for step in steps if "way_back" in step.params},
         "backups": [step.node for step in steps if step.action == "database_backup"],

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from api.cli.output import Span, counted
-from api.cli.run_text import span_of, stage_name
+from api.cli.run_text import UNTIL_BUILT, UNTIL_CONNECTED, span_of, stage_name
 from workflows import outage
 from workflows.plan import DATABASE, Barrier, Gate, Interruption, Lane, LineKind, Plan, Step, walk
 
@@ -66,7 +66,13 @@ def outage_lines(lane: Lane) -> Iterator[Spans]:
     """Yield how long each node and the whole database cluster are predicted to be away."""
     for node, span in outage.predicted(lane).items():
         yield (f"  {node}: its database is away for {span_of(span)} (predicted)",)
-    yield (f"  {lane.name}: the database cluster is away for {span_of(outage.predicted_cluster(lane))} (predicted)",)
+    for node in sorted(outage.until_built(lane)):
+        yield (f"  {node}: it has no database {UNTIL_CONNECTED}",)
+    span = outage.predicted_cluster(lane)
+    if outage.dissolves(lane):
+        yield (f"  {lane.name}: there is no database cluster {UNTIL_BUILT}; taking it apart lasts {span_of(span)}",)
+    else:
+        yield (f"  {lane.name}: the database cluster is away for {span_of(span)} (predicted)",)
 
 
 def sums_line(plan: Plan) -> Spans:
@@ -109,17 +115,10 @@ def summary(plan: Plan) -> dict[str, Any]:
 
 
 def _database_sums(plan: Plan) -> dict[str, Any]:
-    """Return {"purpose", "away": {lane: {"cluster", "nodes"}}} of a database plan, seconds from and to; else {}."""
+    """Return {"purpose", "away": {lane: {"cluster", "nodes"}}} of a database plan, see `outage.forecast`; else {}."""
     if plan.kind != DATABASE:
         return {}
-    away = {
-        lane.name: {
-            "cluster": list(outage.predicted_cluster(lane)),
-            "nodes": {node: list(span) for node, span in outage.predicted(lane).items()},
-        }
-        for lane in plan.lanes
-    }
-    return {"purpose": plan.purpose, "away": away}
+    return {"purpose": plan.purpose, "away": {lane.name: outage.forecast(lane) for lane in plan.lanes}}
 
 
 def _step(step: Step) -> Iterator[Spans]:

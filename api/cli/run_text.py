@@ -42,6 +42,11 @@ DATABASE_STAGES = {
 """The same of a rebuild of a database cluster (DESIGN.md section 7, last paragraph)."""
 
 
+UNTIL_BUILT = "until one is built"
+UNTIL_CONNECTED = "until a cluster is built and it connects to it"
+"""How long a cluster that is dissolved is away, and a node that only used the database of others."""
+
+
 def stage_name(kind: str, stage: int) -> str:
     """Return what a stage of a plan of this *kind* is called, "" when it has no name."""
     return (DATABASE_STAGES if kind == DATABASE else STAGES).get(stage, "")
@@ -109,11 +114,13 @@ def outage_lines(shown: RunView) -> Iterator[Spans]:
     """Yield how long databases were predicted to be away, how long they were, and who is still out."""
     for one in shown.away:
         what = f"the database of {one.node}" if one.node else f"the database cluster of {one.lane}"
-        predicted = f"{span_of(one.predicted_s)} predicted"
+        endless = UNTIL_CONNECTED if one.node else UNTIL_BUILT
+        predicted = f"{span_of(one.predicted_s)} predicted" if one.predicted_s else endless
         if one.measured_s is not None:
             yield (f"outage of {what}: {lasted(one.measured_s)} measured, {predicted}",)
         elif one.out_since:
-            yield (f"outage of {what}: ", (f"still out, since {moment(one.out_since)}", "yellow"), f"; {predicted}")
+            out = "still out, since" if one.predicted_s else "out since"
+            yield (f"outage of {what}: ", (f"{out} {moment(one.out_since)}", "yellow"), f"; {predicted}")
         else:
             yield (f"outage of {what}: {predicted}",)
 

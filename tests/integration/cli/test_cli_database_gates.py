@@ -62,8 +62,8 @@ def test_point_of_no_return_tells_programs_the_same(world):
 
 
 def test_named_primary_wants_a_second_person_even_without_four_eyes(world):
-    """`--primary` settles a quarrel, so whoever asked may not approve; the gate says so."""
-    run = started(world, "--primary", "cms1", change=lambda text: "four_eyes: false\n" + text)
+    """`--primary` contradicts what the nodes say, so whoever asked may not approve; the gate says so."""
+    run = started(world, "--primary", "cms2", change=lambda text: "four_eyes: false\n" + text)
     shown = world.ok("gates", "show", run)
     assert "who may decide: anyone but ann (a second person must" in shown
     refused = world.say("gates", "approve", run, "--yes", by="ann")

@@ -31,12 +31,21 @@ def test_plan_shows_the_lines_back_where_the_old_files_are_good(world):
 
 
 def test_plan_says_in_json_how_long_each_node_is_away(world):
-    """Programs get the same numbers."""
+    """Programs get the same numbers; null where it lasts until a cluster is built."""
     survey_databases(world)
     summary = world.json("plan", "--database", "dissolve")["summary"]
     assert summary["purpose"] == "dissolve"
-    away = {"cluster": [30, 360], "nodes": {node: [10, 120] for node in NODES}}
+    away = {"cluster": None, "nodes": {"cms1": [10, 120], "cms2": [10, 120], "cms3": None}}
     assert summary["away"] == {"seoul": away}
+
+
+def test_dissolving_says_until_when_nobody_has_a_database(world):
+    """A connected node has none until it connects again, and nobody can predict when that is."""
+    survey_databases(world)
+    shown = world.ok("plan", "--database", "dissolve").splitlines()
+    assert "  cms3: it has no database until a cluster is built and it connects to it" in shown
+    ends = "  seoul: there is no database cluster until one is built; taking it apart lasts 30 s to 6 min"
+    assert ends in shown
 
 
 def test_nothing_due_says_until_when_all_is_well(world):

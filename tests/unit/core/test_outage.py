@@ -13,14 +13,14 @@ USUAL = {"remove": [10, 120], "initialize": [20, 180], "join": [30, 900], "conne
 CALLS = (Interruption(service="callbridge", what="its calls drop"),)
 
 
-def move(node: str, verb: str) -> Step:
+def move(node: str, verb: str, role: str = "replica") -> Step:
     """Return the step that moves *node*."""
     return Step(
         id=f"seoul/{node}/{verb}",
         node=node,
         action=f"database_{verb}",
         stage=700,
-        params={"operation": verb, "usual_s": USUAL[verb]},
+        params={"operation": verb, "usual_s": USUAL[verb], "role": role},
         interrupts=() if node == "cms4" else CALLS,
     )
 
@@ -85,11 +85,11 @@ def test_restarts_are_told_where_the_call_bridge_is_on():
 
 
 def test_measured_from_the_first_line_out_to_the_end_of_the_way_in():
-    """Events of another lane count for nothing."""
+    """Events of another lane count for nothing, and the proof after the last way in is no outage."""
     steps = [step.id for step in REBUILD.steps()]
     events = [event(Kind.INTENT, steps[0], -500, of="busan"), *carried_out(*steps)]
     assert outage.measured(REBUILD, events) == {"cms4": 59.0, "cms2": 39.0, "cms1": 19.0}
-    assert outage.measured_cluster(REBUILD, events) == 69.0
+    assert outage.measured_cluster(REBUILD, events) == 59.0
     assert outage.still_out(REBUILD, events) == {}
 
 
@@ -116,3 +116,44 @@ def test_a_remove_that_found_all_done_counts_from_its_end():
     """A person may have typed it before; then no line was sent."""
     events = [event(Kind.STEP_DONE, "seoul/cms1/remove", 0), *carried_out("seoul/cms1/initialize", from_s=5)]
     assert outage.measured(lane(move("cms1", "remove"), move("cms1", "initialize")), events) == {"cms1": 15.0}
+
+
+DISSOLVED = lane(move("cms4", "remove", "connected"), move("cms2", "remove"), move("cms1", "remove", "primary"))
+
+
+def test_a_connected_node_of_a_dissolution_is_out_until_a_cluster_is_built():
+    """It has no database of its own, so no number of seconds is right; the joined nodes keep theirs."""
+    assert frozenset({"cms4"}) == outage.until_built(DISSOLVED)
+    assert outage.predicted(DISSOLVED) == {"cms2": (10, 120), "cms1": (10, 120)}
+    expected = {"cluster": None, "nodes": {"cms2": [10, 120], "cms1": [10, 120], "cms4": None}}
+    assert expected == outage.forecast(DISSOLVED)
+    events = carried_out(*(step.id for step in DISSOLVED.steps()))
+    assert {"cms4"} == set(outage.still_out(DISSOLVED, events))
+    assert {"cms2", "cms1"} == set(outage.measured(DISSOLVED, events))
+    assert outage.measured_cluster(DISSOLVED, events) is None
+
+
+def test_a_rebuild_leaves_nobody_without_an_end():
+    """Who leaves and comes in again has a predicted time."""
+    assert (frozenset(), False) == (outage.until_built(REBUILD), outage.dissolves(REBUILD))
+
+
+def test_a_remove_that_failed_or_was_refused_took_nothing_away():
+    """The node is still in; what counts is the remove that took."""
+    failed = {"error": {"code": "CommandRejected", "text": "failed"}}
+    events = [event(Kind.INTENT, "seoul/cms4/remove", 0, line=0)]
+    assert {"cms4"} == set(outage.still_out(REBUILD, events))
+    refused = [*events, event(Kind.OUTCOME, "seoul/cms4/remove", 1, line=0, state="refused")]
+    assert outage.still_out(REBUILD, refused) == {}
+    events.append(event(Kind.STEP_FAILED, "seoul/cms4/remove", 20, **failed))
+    assert outage.still_out(REBUILD, events) == {}
+    events += carried_out(*(step.id for step in REBUILD.steps()), from_s=600)
+    assert outage.measured(REBUILD, events)["cms4"] == 59.0
+    assert outage.measured_cluster(REBUILD, events) == 59.0
+
+
+def test_a_remove_of_which_nobody_knows_the_end_counts_as_taken():
+    """A node that fell silent may be out, so people are told so."""
+    events = [event(Kind.INTENT, "seoul/cms4/remove", 0, line=0)]
+    events.append(event(Kind.STEP_FAILED, "seoul/cms4/remove", 20, error={"code": "NodeError", "text": "silent"}))
+    assert {"cms4"} == set(outage.still_out(REBUILD, events))
