@@ -117,7 +117,9 @@ def test_backups_that_are_too_old_are_taken_anew_before_the_first_remove(engine:
     assert engine.beyond(until="seoul/cmscore3/remove") == "seoul/cmscore3/remove"
     engine.run_once()
     reopened = engine.events(Kind.STEPS_REOPENED)
-    assert reopened[-1].data["steps"] == ["seoul/cmscore1/backup", "seoul/cmscore2/backup", "seoul/backed-up"]
+    readings = [f"seoul/cmscore{number}/recheck" for number in (1, 2, 3)]
+    backups = [f"seoul/cmscore{number}/backup" for number in (1, 2)]
+    assert reopened[-1].data["steps"] == [*readings, *backups, "seoul/as-approved", "seoul/backed-up"]
     engine.run_once()
     snapshots = [line for line in engine.fleet.commands("cmscore1") if line.startswith("backup snapshot")]
     assert len(snapshots) >= 2
