@@ -236,18 +236,19 @@ def voided(at_gate: Journal) -> Journal:
     return at_gate
 
 
-def test_voided_approval_is_open_again_for_what_it_showed(voided: Journal) -> None:
-    """Same digest, nobody's decision, and the reason where the approver reads it; row, event and fold agree."""
+def shown(journal: Journal) -> str:
+    """Return the digest of what gate g1 shows now."""
+    return journal.read(lambda connection: gate_row(connection, "r1", LANE, "g1")).digest
+
+
+def test_voided_approval_is_open_again_and_says_why(voided: Journal) -> None:
+    """A new digest, nobody's decision, and the reason where the approver reads it; row, event and fold agree."""
     gate = voided.read(open_gates)[0]
     lane = voided.state("r1").lanes[LANE]
     event = voided.events("r1")[-1]
-    assert (status(voided), gate.digest, gate.decided_by, gate.decided_at, gate.not_before) == (
-        "open",
-        "d1",
-        "",
-        None,
-        None,
-    )
+    assert (status(voided), gate.decided_by, gate.decided_at, gate.not_before) == ("open", "", None, None)
+    assert gate.digest != "d1"
+    assert gate.digest == event.data["digest"] == lane.gates["g1"].digest
     assert gate.summary == {"csrs": 3, "voided": "another primary"} == lane.gates["g1"].summary
     assert (event.kind, event.data["again"], event.data["reason"]) == (
         Kind.GATE_OPENED,
@@ -270,19 +271,24 @@ def test_nothing_goes_on_behind_a_voided_approval(voided: Journal) -> None:
 def test_a_voided_approval_needs_a_new_one_by_somebody_else(voided: Journal) -> None:
     """The rules are those of the first time: four eyes, one decision, the digest that is shown."""
     with pytest.raises(FourEyes):
-        decided(voided, by="ann")
-    with pytest.raises(DigestChanged):
-        decided(voided, digest="another")
-    decided(voided, by="eve")
+        decided(voided, by="ann", digest=shown(voided))
+    decided(voided, by="eve", digest=shown(voided))
     with pytest.raises(GateDecided, match="approved by eve"):
-        decided(voided)
+        decided(voided, digest=shown(voided))
     assert passed(voided)
     assert not passed(voided)
 
 
+def test_a_page_that_was_opened_before_cannot_approve_what_was_voided(voided: Journal) -> None:
+    """It does not tell why the first approval is void, so the digest that it shows is refused."""
+    with pytest.raises(DigestChanged):
+        decided(voided, by="eve", digest="d1")
+    assert (status(voided), flag(voided)) == ("open", "waiting")
+
+
 def test_after_the_new_approval_the_readings_are_made_anew(voided: Journal) -> None:
     """The way leads through them again: neither the good nor the bad one of the first time counts."""
-    decided(voided)
+    decided(voided, digest=shown(voided))
     assert passed(voided)
     assert next_generation(voided) == 3
     wanted = frozenset({"g1", "read-a", "read-b"})
@@ -297,10 +303,12 @@ def test_after_the_new_approval_the_readings_are_made_anew(voided: Journal) -> N
 
 
 def test_an_approval_may_be_voided_more_than_once(voided: Journal) -> None:
-    """Each time the last reason is shown; a rejection ends it."""
-    decided(voided)
+    """Each time the last reason is shown, under a digest of its own; a rejection ends it."""
+    first = shown(voided)
+    decided(voided, digest=first)
     assert passed(voided)
     voided.write(lambda tx: void(tx, run="r1", lane=LANE, gate="g1", parts=["read-a"], why="a file changed"))
     assert voided.read(open_gates)[0].summary == {"csrs": 3, "voided": "a file changed"}
-    decided(voided, decision="reject", reason="look first")
+    assert shown(voided) not in {"d1", first}
+    decided(voided, decision="reject", reason="look first", digest=shown(voided))
     assert (flag(voided), status(voided)) == ("stopped", "rejected")

@@ -136,11 +136,24 @@ def test_a_person_settles_a_quarrel_and_a_second_one_approves() -> None:
     assert not any("a1 is not in sync" in text for text in plan.notices)
 
 
-def test_a_person_who_names_what_all_name_still_needs_a_second_one() -> None:
-    """Also when nothing is due yet, the cluster is rebuilt, for a person asked for it."""
+def test_a_person_who_names_what_all_name_settles_nothing() -> None:
+    """One person is enough, and the gate says no more; when nothing is due yet, a person asked for it all the same."""
     plan = database_plan(FLEET, database_facts(FLEET, days=400), primary="a1")
-    assert gates_of(plan)["point-of-no-return"].two_people
+    gate = gates_of(plan)["point-of-no-return"]
+    assert not gate.two_people
+    assert "by a second person" not in gate.needs
     assert plan.wishes["seoul/dbserver"]["why"] == []
+
+
+@pytest.mark.parametrize("silenced", ["a2", "b1"])
+def test_a_person_is_contradicted_by_a_node_that_names_nobody(silenced: str) -> None:
+    """A member that calls no node the primary tells another story, so a second person looks at it."""
+    facts = database_facts(FLEET)
+    fact = facts[silenced].database_cluster
+    assert fact is not None
+    members = tuple(replace(one, role="replica") for one in fact.members)
+    plan = database_plan(FLEET, changed(facts, silenced, members=members, node_in_use=""), primary="a1")
+    assert gates_of(plan)["point-of-no-return"].two_people
 
 
 def test_a_lone_node_needs_nobody_to_settle_anything() -> None:
@@ -247,10 +260,12 @@ def test_what_is_to_be_built_must_not_stand_and_what_is_renewed_must() -> None:
 
 
 def test_building_needs_a_person_who_says_whose_data_is_kept() -> None:
-    """Nothing else tells; and then a second one approves."""
+    """Nothing else tells, and nobody contradicts: one person is enough, and the gate shows whose data it is."""
     gone = database_facts(FLEET, outside=GONE)
     assert findings_of(gone, "build") == ["seoul: nothing tells which node holds the data to keep"]
-    assert gates_of(database_plan(FLEET, gone, "build", primary="a2"))["point-of-no-return"].two_people
+    gate = gates_of(database_plan(FLEET, gone, "build", primary="a2"))["point-of-no-return"]
+    assert not gate.two_people
+    assert "a2" in gate.needs
 
 
 @pytest.mark.parametrize(
