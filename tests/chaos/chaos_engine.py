@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+import sqlalchemy as sa
 import yaml
 from acceptance_engine import Engine, Shape
 from cryptography.hazmat.primitives import serialization
@@ -28,7 +29,8 @@ from tests import postgres
 from workers.embedded import EmbeddedServer, process_id
 from workers.programs import beat_command, worker_command
 from workflows.broker import socket_path
-from workflows.journal import Journal, stock
+from workflows.errors import CertbridgeError
+from workflows.journal import Journal, stock, tables
 
 SSH_PORT, PROXY_PORT = 2222, 2200
 PROGRAMS = ("fleet-1", "fleet-2", "cluster", "control", "beat")
@@ -123,6 +125,16 @@ class ChaosEngine(Engine):
             if process is not None and process.poll() is not None and name not in but:
                 self.ended[name] = self.ended.get(name, 0) + 1
                 self._run(name, self._commands[name])
+
+    def at_work(self) -> list[str]:
+        """Return the workers that have a step in their hands now; none while the database is away."""
+        query = sa.select(tables.claim.c.holder).where(tables.claim.c.state == "running").distinct()
+        try:
+            holders = self.journal.read(lambda connection: list(connection.execute(query).scalars()))
+        except CertbridgeError:
+            return []
+        words = {word for holder in holders for word in holder.split(":")}
+        return sorted(name for name, pid in self.alive().items() if str(pid) in words)
 
     def is_running(self, name: str) -> bool:
         """Return whether the program *name* runs (a frozen one does)."""

@@ -59,7 +59,7 @@ class Scale:
                 "--database-days-left=-3",
                 f"--services={self.services}",
                 "--speed=40",
-                "--latency=pki csr=0.5,webadmin enable=0.2",
+                "--latency=pki csr=0.5,webadmin*=0.1,callbridge restart=0.4,webbridge3*=0.1,pki match*=0.1",
             ),
             settings={"lease_s": 4.0, "renew_s": 1.0, "reconcile_s": 1.5, "longest_poll_s": 3.0, "idle_s": 20.0},
         )

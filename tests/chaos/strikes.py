@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 from chaos_engine import PROGRAMS, ChaosEngine
@@ -23,19 +23,22 @@ from workflows.broker import KEY_PREFIX
 
 # How often each is in the bag from which strikes are drawn; when it is empty, it is filled again.
 WEIGHTS = {
-    "kill fleet-1": 3,
-    "kill fleet-2": 3,
-    "kill cluster": 3,
+    "kill fleet-1": 2,
+    "kill fleet-2": 2,
+    "kill cluster": 2,
     "kill control": 2,
     "kill beat": 1,
     "kill redis": 2,
     "kill postgres": 2,
-    "freeze a worker": 3,
+    "kill who is at work": 4,
+    "freeze a worker": 2,
+    "freeze who is at work": 4,
     "freeze redis": 1,
     "empty redis": 3,
-    "send a message again": 4,
+    "send every message twice": 3,
+    "send an old message again": 2,
     "steal a message": 3,
-    "cut connections": 3,
+    "cut connections": 2,
     "cut after some bytes": 3,
     "swallow silently": 1,
     "delay": 2,
@@ -117,6 +120,9 @@ class Strikes:
             way=chance.choice(("to", "from", "both")),
         )
         verb, _, whom = kind.partition(" ")
+        if whom == "who is at work":
+            whom = self._at_work(drawn)
+            drawn = replace(drawn, worker=whom)
         if verb == "kill":
             return self._kill(whom, drawn)
         if verb == "freeze":
@@ -132,6 +138,17 @@ class Strikes:
         if kind in treatments:
             return self._treat(drawn.address, treatments[kind], drawn.after_s)
         return self._on_queue(kind, drawn)
+
+    def _at_work(self, drawn: _Drawn) -> str:
+        """Return a worker that has a step in its hands, after a moment that was drawn; "" when nobody has for 2 s."""
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            names = self._engine.at_work()
+            if names:
+                time.sleep(drawn.soon_s / 5)
+                return names[drawn.number % len(names)]
+            time.sleep(0.02)
+        return ""
 
     def _kill(self, whom: str, drawn: _Drawn) -> bool:
         engine = self._engine
@@ -192,6 +209,12 @@ class Strikes:
 
     def _on_queue(self, kind: str, drawn: _Drawn) -> bool:
         """Empty the broker, send an old message again, or take one away from the workers."""
+        if kind == "send every message twice":
+            if self._tap.doubling:
+                return False
+            self._tap.doubling = True
+            self._later("tap", drawn.after_s * 2, self._double_no_more)
+            return True
         if "redis" in self._busy:
             return False
         broker = self._engine.redis
@@ -208,6 +231,9 @@ class Strikes:
                 broker.lpush(queue, message)
                 return True
         return False
+
+    def _double_no_more(self) -> None:
+        self._tap.doubling = False
 
 
 def _continue(pid: int, *, group: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""A tap on the broker: every message that was ever sent, so that old ones can be sent again (MONITOR of Redis)."""
+"""A tap on the broker: every message that was sent, to be sent again, at once or later (MONITOR of Redis)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ class Tap:
         self._queues = queues
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tap", daemon=True)
+        self._known: set[bytes] = set()
         self.messages: deque[tuple[str, bytes]] = deque(maxlen=_KEPT)
-        self.seen = 0
+        self.doubling = False
+        """While it is true, each new message is sent a second time as soon as it is seen."""
+        self.doubled = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -60,6 +63,19 @@ class Tap:
         if b'"LPUSH"' not in line:
             return
         words = [ast.literal_eval(f"b{word}") for word in _WORD.findall(line.decode("latin-1"))]
-        if len(words) == 3 and words[1].decode("latin-1").startswith(self._queues):
-            self.messages.append((words[1].decode("latin-1"), words[2]))
-            self.seen += 1
+        if len(words) == 3 and words[1].decode("latin-1").startswith(self._queues) and words[2] not in self._known:
+            queue, message = words[1].decode("latin-1"), words[2]
+            self._known.add(message)
+            self.messages.append((queue, message))
+            if self.doubling:
+                self._double(queue, message)
+
+    def _double(self, queue: str, message: bytes) -> None:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(0.5)
+            connection.connect(str(self._listen))
+            parts = (b"LPUSH", queue.encode("latin-1"), message)
+            said = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+            connection.sendall(b"*3\r\n" + said)
+            connection.recv(100)
+            self.doubled += 1
