@@ -19,13 +19,12 @@ import sqlalchemy as sa
 from database_engine import DatabaseEngine
 from steps_engine import RUN
 
-from workers import control, failpoints
+from workers import failpoints
 from workers.context import Work
-from workers.failpoints import EFFECT
-from workflows import actions
+from workflows.errors import CertbridgeError
 from workflows.journal import gates
 from workflows.journal.events import Kind
-from workflows.plan import DATABASE, LineKind, Step
+from workflows.plan import Line, LineKind, Step
 
 ACTIONS = ("kill", "raise", "stall", "effect-then-raise")
 LEASE_S = 6.0
@@ -77,20 +76,19 @@ def virtual_clock() -> Iterator[Clock]:
 class Struck:
     """A run that is struck at one *point*, once at each line of each step, by one *action*.
 
-    *rotate*: every line meets another pair of point and action, beginning with the given one.
+    *nth*: only at one line of each step, the nth; what fails is tried again by itself three times at most.
     """
 
     engine: DatabaseEngine
     clock: Clock
     point: str = ""
     action: str = ""
-    rotate: int = -1
+    nth: int = -1
     hits: list[tuple[str, str, str]] = field(default_factory=list)
     passed: list[tuple[str, str, str]] = field(default_factory=list)
     resumes: int = 0
     processes: list[Work] = field(default_factory=list)
     _seen: set[tuple[str, str]] = field(default_factory=set)
-    _armed: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._now_in(self.engine.work)
@@ -117,28 +115,25 @@ class Struck:
     def __call__(self, name: str, text: str, where: str) -> None:
         """Be the failpoint."""
         self.passed.append((name, text, where))
-        point, action = self._meant(name, text, where)
-        if (name, text) == ("", "") or name != point or (where or text, text) in self._seen:
+        if name != self.point or (where, text) in self._seen or not self._chosen(text, where):
             return
-        self._seen.add((where or text, text))
+        self._seen.add((where, text))
         self.hits.append((name, text, where))
-        if action == "kill":
+        if self.action == "kill":
             raise Died
-        if action == "stall":
+        if self.action == "stall":
             self.clock.skip(LEASE_S * 1.2)
             self.another()
             self.to_the_end()
             return
-        failpoints.act(action, f"{name}: {text}")
+        failpoints.act(self.action, f"{name}: {text}")
 
-    def _meant(self, name: str, text: str, where: str) -> tuple[str, str]:
-        if self.rotate < 0:
-            return self.point, self.action
-        if name not in EFFECT:
-            return "", ""
-        pairs = [(point, action) for point in EFFECT for action in ACTIONS]
-        place = sorted({(step, line) for _, line, step in self.passed if step}).index((where, text))
-        return pairs[(self.rotate + place * 5) % len(pairs)]
+    def _chosen(self, text: str, where: str) -> bool:
+        """Return whether *text* is the one line of its step that is struck; always when all are."""
+        if self.nth < 0 or not where:
+            return True
+        lines = [str(line) for line in self.engine.work.plan(RUN)[0].lane("seoul").part(where).lines if _changes(line)]
+        return text == lines[self.nth % len(lines)]
 
     # ── carrying on ──────────────────────────────────────────────────────────────────────────────────────────────────
     def to_the_end(self, tries: int = 300) -> None:
@@ -160,7 +155,7 @@ class Struck:
         try:
             if self.engine.run_once() not in {None, ""}:
                 self.clock.skip(LEASE_S * 1.2)  # whoever held the lane is dead or stalled, or it waits for people
-        except (Died, failpoints.FailpointRaised, control.CertbridgeError):
+        except (Died, failpoints.FailpointRaised, CertbridgeError):
             dead = self.engine.work
             self.another()
             dead.loop.call(dead.connections.close())
@@ -199,14 +194,15 @@ class Struck:
         plan, _ = self.engine.work.plan(RUN)
         found: dict[tuple[str, str, str], list[Step]] = defaultdict(list)
         for step in (step for lane in plan.lanes for step in lane.steps()):
-            for line in (line for line in step.lines if line.kind in _LOGGED):
+            for line in filter(_changes, step.lines):
                 found[step.node, _LOGGED[line.kind], line.text.replace(" -> ", " ")].append(step)
         return found
 
+    def reasons(self) -> list[str]:
+        """Return why steps failed or were parked."""
+        kinds = {Kind.STEP_FAILED, Kind.STEP_PARKED}
+        return [one.data["error"]["text"] for one in self.engine.work.journal.events(RUN) if one.kind in kinds]
 
-def resume(engine: DatabaseEngine) -> None:
-    """Let stopped lanes go on, as a person does."""
-    actions.resume(engine.work.journal, RUN, by="ann")
 
-
-__all__ = ["ACTIONS", "DATABASE", "Clock", "Died", "Struck", "virtual_clock"]
+def _changes(line: Line) -> bool:
+    return line.kind in _LOGGED
