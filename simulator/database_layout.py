@@ -55,11 +55,13 @@ class DatabaseShape:
         span = {"not_before": now - timedelta(days=400), "not_after": now + timedelta(days=1700)}
         authority = pki.make_root(key=key, wish=_wish("dbca"), **span)
         issue = _issuer(authority, keys, now + timedelta(days=self.days_left))
-        server = await issue(_wish(f"{appliances[0].name}.{domain}"))
+        joined = [appliance.name for appliance in appliances if appliance.database_role == "joined"]
+        content = server_wish(appliances[0].cluster, joined, domain)
+        server = await issue(content)
         client = await issue(_wish(CLIENT_NAME))
         for appliance in (a for a in appliances if a.database_role != "none"):
             if self.own_pairs:
-                server, client = await issue(_wish(f"{appliance.name}.{domain}")), await issue(_wish(CLIENT_NAME))
+                server, client = await issue(content), await issue(_wish(CLIENT_NAME))
             contents = (*_pems(*server), *_pems(*client), pki.to_pem(authority.certificate))
             files = tuple(zip(FILES, contents, strict=True))[0 if appliance.database_role == "joined" else 2 :]
             for file, data in files:
@@ -84,8 +86,20 @@ class DatabaseShape:
             own.borrowed = True
 
 
-def _wish(common_name: str) -> Wish:
-    return pki.read_attributes([f"CN:{common_name}", "O:Example"])
+def server_name(cluster: str, domain: str) -> str:
+    """Return the CN of the database's server certificate, as the inventory of the fleet asks for it too."""
+    return f"db.{cluster}.{domain}"
+
+
+def server_wish(cluster: str, joined: Sequence[str], domain: str) -> Wish:
+    """Return what the server certificate of a cluster says: its own name, and the name of each joined node."""
+    name = server_name(cluster, domain)
+    return _wish(name, name, *(f"{node}.{domain}" for node in joined))
+
+
+def _wish(common_name: str, *names: str) -> Wish:
+    san = f"subjectAltName:{','.join(names)}"
+    return pki.read_attributes([f"CN:{common_name}", "O:Example", *([san] if names else [])])
 
 
 type_of_pair = tuple[x509.Certificate, rsa.RSAPrivateKey]

@@ -7,6 +7,7 @@ from cryptography import x509
 
 from simulator import pki
 from simulator.appliance import Appliance
+from simulator.database_layout import server_name
 from simulator.database_status import word
 from simulator.layout import DOMAIN, JOIN_NAME, pairs_of
 from simulator.server import SSH_PORT
@@ -15,13 +16,8 @@ from simulator.services import Running, Service
 _NOT_IN_INVENTORY = frozenset({"trunk", "h323_gateway"})  # the inventory does not know these services
 
 
-def inventory(
-    *, release: str, services: Sequence[str], clusters: Mapping[str, Sequence[Appliance]], with_database: bool = False
-) -> dict[str, Any]:
-    """Return the content of fleet.yaml; paths in it are relative to that file.
-
-    *with_database*: say how the certificates of the database are to be, instead of leaving it to the defaults.
-    """
+def inventory(*, release: str, services: Sequence[str], clusters: Mapping[str, Sequence[Appliance]]) -> dict[str, Any]:
+    """Return the content of fleet.yaml, which the certificates of a new fleet fit; paths in it are relative to it."""
     return {
         "fleet": "demo",
         "release": release,
@@ -44,7 +40,7 @@ def inventory(
             }
         },
         "clusters": [
-            _cluster(name, nodes, services) | (_database(name) if with_database else {})
+            _cluster(name, nodes, services) | (_database(name) if _has_database(nodes) else {})
             for name, nodes in clusters.items()
         ],
     }
@@ -68,8 +64,12 @@ def _cluster(name: str, appliances: Sequence[Appliance], services: Sequence[str]
     }
 
 
+def _has_database(appliances: Iterable[Appliance]) -> bool:
+    return any(appliance.database_role == "joined" for appliance in appliances)
+
+
 def _database(cluster: str) -> dict[str, Any]:
-    server = f"db.{cluster}.{DOMAIN}"
+    server = server_name(cluster, DOMAIN)
     return {
         "database_cluster": {
             "ca": {"subject": {"CN": f"{cluster} database CA", "O": "Example"}},

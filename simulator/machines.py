@@ -217,12 +217,8 @@ class Fleet:
         clusters: dict[str, list[Appliance]] = {}
         for node in self.nodes.values():
             clusters.setdefault(node.appliance.cluster, []).append(node.appliance)
-        settings = self.settings
         return description.inventory(
-            release=settings.release,
-            services=settings.enabled_services,
-            clusters=clusters,
-            with_database=settings.joined is not None,
+            release=self.settings.release, services=self.settings.enabled_services, clusters=clusters
         )
 
 

@@ -39,6 +39,10 @@ OutputOption = Annotated[
 ]
 
 
+UNBROKEN = 24
+"""Cells up to this length stay on one line of a table."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Rows under headings; every cell is a span."""
@@ -98,8 +102,10 @@ def show(table: Table) -> None:
     from rich.table import Table as Ruled
 
     ruled = Ruled(title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        ruled.add_column(column, overflow="fold")
+    for place, column in enumerate(table.columns):
+        # Only long texts are broken: half a date or half a name says nothing.
+        longest = max((len(bare(row[place])) for row in table.rows), default=0)
+        ruled.add_column(column, overflow="fold", no_wrap=longest <= UNBROKEN)
     for row in table.rows:
         ruled.add_row(*(text_of([cell]) for cell in row))
     console(sys.stdout).print(ruled)

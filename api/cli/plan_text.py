@@ -13,6 +13,9 @@ from workflows.plan import DATABASE, Barrier, Gate, Interruption, Lane, LineKind
 Spans = tuple[Span, ...]
 
 
+REASONS = 3
+"""How many reasons a plan names for each lane."""
+
 PURPOSES = {
     "renew": "the database cluster is taken apart and built again with new certificates",
     "build": "a database cluster is built",
@@ -30,6 +33,8 @@ def lines(plan: Plan, *, first: bool = False) -> Iterator[Spans]:
         yield ((f"{plan.purpose}: ", "bold"), "services get the certificates back that they had before")
     for lane in plan.lanes:
         yield ((f"lane {lane.name}", "bold"), f"  up to {lane.fail_limit} nodes may fail" if lane.fail_limit else "")
+        if why := reasons(plan, lane.name):
+            yield (f"  due because: {why}",)
         stage = 0
         for part in walk(lane.tree):
             if isinstance(part, Step):
@@ -41,6 +46,18 @@ def lines(plan: Plan, *, first: bool = False) -> Iterator[Spans]:
                 break
             elif not first:
                 yield _border(part)
+
+
+def reasons(plan: Plan, lane: str) -> str:
+    """Return why the certificates of a lane are due, the first few reasons; "" when the plan says nothing of it."""
+    own = {wish: said for wish, said in plan.wishes.items() if wish.partition("/")[0] == lane}
+    # All certificates of a database change together, so each of its wishes has the same reasons.
+    named = plan.kind != DATABASE
+    every = dict.fromkeys(
+        f"{wish.partition('/')[2]}: {why}" if named else str(why) for wish, said in own.items() for why in said["why"]
+    )
+    shown, more = list(every)[:REASONS], len(every) - REASONS
+    return "; ".join((*shown, *([f"and {more} more"] if more > 0 else [])))
 
 
 def notices(plan: Plan) -> Iterator[Spans]:

@@ -66,11 +66,11 @@ def survey(
         copied = copy_transcripts(settings.transcripts_dir / found.run, record)
         note(f"{copied} transcripts are in {record}")
     if output is Format.TABLE:
-        show(Table(columns=_COLUMNS, rows=_rows(found, now())))
+        show(Table(columns=_COLUMNS, rows=_rows(wanted, found, now())))
         for sentence, well in survey_database.sayings(wanted, found.facts):
             say((sentence, "" if well else "bold red"))
     else:
-        emit(as_json(found), output)
+        emit(as_json(wanted, found), output)
     for name, error in found.failed.items():
         note(f"{name}: {error['text']}", "red")
         if error.get("remedy"):
@@ -101,15 +101,24 @@ def take(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet, *, by: s
     )
 
 
-def as_json(found: Surveyed) -> dict[str, Any]:
+def as_json(fleet: ResolvedFleet, found: Surveyed) -> dict[str, Any]:
     """Return {"run", "nodes": [facts with "drift"], "failed": {node: {"code", "text", "remedy"}}}."""
     from workflows.facts import drift
 
-    nodes = [
-        facts.to_json() | {"drift": [{"service": one.service, "what": one.what} for one in drift(facts)]}
-        for facts in found.facts.values()
-    ]
+    nodes = []
+    for facts in found.facts.values():
+        drifts = [{"service": one.service, "what": one.what} for one in drift(facts)]
+        drifts += [{"service": "database", "what": what} for what in _differences(fleet, facts)]
+        nodes.append(facts.to_json() | {"drift": drifts})
     return {"run": found.run, "nodes": nodes, "failed": found.failed}
+
+
+def _differences(fleet: ResolvedFleet, facts: NodeFacts) -> tuple[str, ...]:
+    """Return where the certificates of the database of a server differ from what the inventory asks for."""
+    from api.cli import survey_database
+
+    cluster = fleet.cluster(fleet.node(facts.node).cluster)
+    return survey_database.differences(facts, cluster.database) if survey_database.takes_part(facts) else ()
 
 
 def copy_transcripts(source: Path, target: Path) -> int:
@@ -129,9 +138,10 @@ def copy_transcripts(source: Path, target: Path) -> int:
 _COLUMNS = ("node", "release", "service", "file", "ends", "days left", "drift", "clock")
 
 
-def _rows(found: Surveyed, at: datetime) -> list[tuple[Span, ...]]:
+def _rows(fleet: ResolvedFleet, found: Surveyed, at: datetime) -> list[tuple[Span, ...]]:
     from api.cli import survey_database
     from workflows.facts import drift
+    from workflows.inventory import DatabaseRole
 
     rows: list[tuple[Span, ...]] = []
     for facts in found.facts.values():
@@ -141,7 +151,13 @@ def _rows(found: Surveyed, at: datetime) -> list[tuple[Span, ...]]:
         if survey_database.takes_part(facts):
             file, ends = survey_database.soonest(facts)
             role = f"database ({facts.database.value})"
-            rows.append(_row(facts, role, file, ends, survey_database.complaints(facts), at))
+            wrong = "; ".join(filter(None, (survey_database.complaints(facts), *_differences(fleet, facts))))
+            rows.append(_row(facts, role, file, ends, wrong, at))
+        elif (planned := fleet.node(facts.node).database) is not DatabaseRole.NONE:
+            known = facts.database_cluster is not None
+            said = "it is in no cluster" if known else "its status is not known"
+            wrong = f"{planned.value} in the inventory, but {said}"
+            rows.append(_row(facts, "database (none)", "none", None, wrong, at))
     rows += [(name, "", "", "", "", "", ("no answer", "bold red"), "") for name in found.failed]
     return rows
 

@@ -13,7 +13,7 @@ from workflows.facts import DatabaseFact, DatabaseState, PortState
 
 if TYPE_CHECKING:
     from workflows.facts import NodeFacts
-    from workflows.inventory import ResolvedFleet
+    from workflows.inventory import DatabaseWish, ResolvedFleet
 
 _ROLES = frozenset({"joined", "connected"})
 
@@ -44,8 +44,9 @@ def complaints(facts: NodeFacts) -> str:
     if database is None:
         return ""
     me = database.me
-    found = [database.error] if database.error else []
-    found += [f"{name} has expired" for name in database.expired]
+    found = [f"expired: {', '.join(database.expired)}"] if database.expired else []
+    if database.error and not (found and "expired" in database.error.lower()):
+        found.insert(0, database.error)
     if facts.database is DatabaseState.BUSY:
         found.append(f"`{database.last_command or database.state}` is under way")
     elif facts.database is DatabaseState.REPLICA and me is not None and not me.in_sync:
@@ -53,6 +54,25 @@ def complaints(facts: NodeFacts) -> str:
     elif database.progress == "failed":
         found.append(f"`{database.last_command}` failed")
     return "; ".join((*found, *_served(facts, database)))
+
+
+def differences(facts: NodeFacts, wish: DatabaseWish) -> tuple[str, ...]:
+    """Return where the certificates in use lack what the inventory asks for; such a database is due."""
+    from workflows.procedures.database_certificates import names_missing
+
+    database = facts.database_cluster
+    if database is None:
+        return ()
+    pairs = [(database.client_certificate, wish.client)]
+    if database.me is not None:  # who only connects needs no server pair
+        pairs.insert(0, (database.server_certificate, wish.server))
+    return tuple(
+        f"{name} lacks {', '.join(missing)}, which the inventory asks for"
+        for name, wanted in pairs
+        if (stored := facts.file(name)) is not None
+        and stored.certificates
+        and (missing := names_missing(stored.certificates[0], wanted))
+    )
 
 
 def _served(facts: NodeFacts, database: DatabaseFact) -> Iterator[str]:

@@ -158,13 +158,16 @@ def _certificate(facts: NodeFacts, name: str, wanted: DatabasePair | None, until
         yield f"{name} is in use, but holds no certificate"
     elif datetime.fromisoformat(leaf.not_valid_after) <= until:
         yield f"{name} ends {leaf.not_valid_after[:10]}"
-    elif wanted is not None:
-        held = {one.casefold() for one in leaf.names}
-        missing = [one for one in (*wanted.dns, *wanted.ip) if one.casefold() not in held]
-        if dict(wanted.subject)["CN"] != leaf.subject:
-            missing.insert(0, f"CN {dict(wanted.subject)['CN']}")
-        if missing:
-            yield f"{name} lacks {', '.join(missing)}"
+    elif wanted is not None and (missing := names_missing(leaf, wanted)):
+        yield f"{name} lacks {', '.join(missing)}"
+
+
+def names_missing(leaf: CertificateFact, wanted: DatabasePair) -> tuple[str, ...]:
+    """Return what the inventory asks of a pair and its certificate lacks: "CN db.example.com", "db2.example.com"."""
+    held = {one.casefold() for one in leaf.names}
+    missing = [one for one in (*wanted.dns, *wanted.ip) if one.casefold() not in held]
+    common_name = dict(wanted.subject)["CN"]
+    return (*([f"CN {common_name}"] if common_name != leaf.subject else []), *missing)
 
 
 def _kept_ca(

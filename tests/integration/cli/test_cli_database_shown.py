@@ -56,12 +56,35 @@ def test_survey_shows_roles_ends_and_who_the_primary_is(world, monkeypatch, sile
         shown = world.say("survey").stdout.splitlines()
     rows = [line.split() for line in shown if "database (" in line]
     expected = [
-        ["cms1", "3.9", "database", "(primary)", "old.crt", "9", "old.crt", "has", "expired", "+0", "s"],
-        ["cms2", "3.9", "database", "(connected)", "old.crt", "9", "old.crt", "has", "expired", "+0", "s"],
+        ["cms1", "3.9", "database", "(primary)", "old.crt", "9", "expired:", "old.crt;"],
+        ["cms2", "3.9", "database", "(connected)", "old.crt", "9", "expired:", "old.crt;"],
     ]
-    assert [[*row[:5], *row[6:]] for row in rows] == (expected[:1] if silent else expected)
+    assert [[*row[:5], *row[6:9]] for row in rows] == (expected[:1] if silent else expected)
+    # The CN of the client is `postgres`, else no database lets it in.
+    assert all(" ".join(row[9:-2]) == "old.crt lacks CN postgres, which the inventory asks for" for row in rows)
     assert shown[-1] == (
         "database of seoul: cms1 names cms1 (10.0.0.1) as the primary; cms2 did not answer"
         if silent
         else "database of seoul: all 2 servers name cms1 (10.0.0.1) as the primary"
     )
+
+
+def test_survey_has_a_row_for_a_node_that_should_be_in_a_cluster(world):
+    """`joined` in the inventory, but in no cluster: it stands in the table, not only in the sentence below."""
+    world.fleet.write_text(JOINED)
+    with world.worker():
+        shown = world.say("survey").stdout.splitlines()
+    rows = [line for line in shown if "database (none)" in line]
+    assert [line.split()[0] for line in rows] == ["cms1", "cms2"]
+    assert "joined in the inventory, but its status is not known" in rows[0]
+    assert "connected in the inventory, but" in rows[1]
+
+
+def test_survey_tells_programs_where_the_database_differs_from_the_inventory(world, monkeypatch):
+    """The same as in the table, under `drift`."""
+    world.fleet.write_text(JOINED)
+    monkeypatch.setattr(cli_world, "facts_of", with_database)
+    with world.worker():
+        nodes = world.json("survey")["nodes"]
+    what = "old.crt lacks CN postgres, which the inventory asks for"
+    assert [{"service": "database", "what": what}] == nodes[1]["drift"]

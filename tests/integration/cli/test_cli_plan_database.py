@@ -39,6 +39,16 @@ def test_plan_says_in_json_how_long_each_node_is_away(world):
     assert summary["away"] == {"seoul": away}
 
 
+def test_plan_says_why_each_lane_is_due(world):
+    """The first three reasons, and how many more there are."""
+    survey_databases(world)
+    shown = world.ok("plan", "--database", "renew").splitlines()
+    (why,) = [line for line in shown if line.startswith("  due because: ")]
+    assert why.startswith("  due because: cms1: dbserver.crt ends ")
+    assert why.endswith("; and 2 more")
+    assert why.count("; ") == 3
+
+
 def test_dissolving_says_until_when_nobody_has_a_database(world):
     """A connected node has none until it connects again, and nobody can predict when that is."""
     survey_databases(world)

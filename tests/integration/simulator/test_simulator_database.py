@@ -10,6 +10,7 @@ from pathlib import Path
 import database_order
 import pytest
 import yaml
+from cryptography import x509
 from simulator_client import confirm, refused, served_database, talk
 
 from simulator.control import ask
@@ -351,16 +352,22 @@ def test_each_node_may_have_pairs_of_its_own(start_fleet: Callable[..., FleetHan
 def test_the_inventory_names_the_roles_and_the_certificates(
     start_fleet: Callable[..., FleetHandle], tmp_path: Path
 ) -> None:
-    """fleet.yaml says who is joined and connected; the names of certificates only for a fleet made for the database."""
-    start_fleet(joined=2, connected=1, out=tmp_path / "asked")
+    """fleet.yaml says who is joined and connected, and asks for the names that the certificates of the fleet have."""
+    fleet = start_fleet(joined=2, connected=1, out=tmp_path / "asked")
     start_fleet(nodes=4, out=tmp_path / "usual")
-    asked, usual = (
-        yaml.safe_load((tmp_path / n / "fleet.yaml").read_text())["clusters"][0] for n in ("asked", "usual")
+    start_fleet(nodes=1, out=tmp_path / "alone")
+    asked, usual, alone = (
+        yaml.safe_load((tmp_path / n / "fleet.yaml").read_text())["clusters"][0] for n in ("asked", "usual", "alone")
     )
     assert [node["database"] for node in asked["nodes"]] == ["joined", "joined", "connected"]
     assert [node["database"] for node in usual["nodes"]] == ["joined", "joined", "joined", "connected"]
     assert asked["database_cluster"]["ca"]["subject"]["CN"] == "seoul database CA"
-    assert "database_cluster" not in usual
+    assert usual["database_cluster"] == asked["database_cluster"]
+    assert "database_cluster" not in alone
+    leaf = x509.load_pem_x509_certificate(fleet.files("cmscore2")["dbserver.crt"])
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    expected = ["db.seoul.example.com", "cmscore1.example.com", "cmscore2.example.com"]
+    assert names.get_values_for_type(x509.DNSName) == expected
 
 
 def test_the_control_socket_tells_of_the_database(start_fleet: Callable[..., FleetHandle], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from api.run_view import RunView, view
 from tests.ca import CA, make_ca, pem, without_client_auth
 from workflows import papers
 from workflows.errors import CertificateError
+from workflows.procedures.database_cluster import Purpose, plan_database
 
 
 def shown(engine: DatabaseEngine) -> RunView:
@@ -30,6 +31,18 @@ def text(run: RunView) -> str:
     return "\n".join(
         "".join(span if isinstance(span, str) else span[0] for span in line) for line in run_text.lines(run)
     )
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_fresh_fleet_with_good_certificates_has_nothing_due(
+    start_database: Callable[..., DatabaseEngine], own: bool
+) -> None:
+    """The simulator's inventory asks for the certificates that its servers have."""
+    engine = start_database(joined=2, connected=1, database_days_left=20, database_own_pairs=own)
+    found = plan_database(
+        engine.inventory, engine.survey(), purpose=Purpose.RENEW, now=datetime.now(UTC), within=timedelta()
+    )
+    assert found.empty
 
 
 def test_a_parked_node_is_shown_as_a_degraded_cluster(start_database: Callable[..., DatabaseEngine]) -> None:

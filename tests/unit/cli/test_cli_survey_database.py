@@ -106,7 +106,8 @@ def test_a_server_in_no_cluster_has_no_row(state, expected):
     [
         ("n1", {}, ""),
         ("n2", {}, ""),
-        ("n1", {"error": "no", "expired": ("s.crt", "c.crt")}, "no; s.crt has expired; c.crt has expired"),
+        ("n1", {"error": "no", "expired": ("s.crt", "c.crt")}, "no; expired: s.crt, c.crt"),
+        ("n1", {"error": "A certificate has expired", "expired": ("s.crt",)}, "expired: s.crt"),
         (
             "n2",
             {"members": (DatabaseMember(address="10.0.0.2", role="replica", me=True, text="( Out of Sync )"),)},
