@@ -19,7 +19,7 @@ ENGINE = Shape(
     simulator=("--services=webadmin",),
     settings={"lease_s": 45.0, "renew_s": 10.0, "reconcile_s": 20.0},
 )
-QUICKLY_S = 25.0
+QUICKLY_S = 30.0
 WITHIN_S = 60.0
 SLOW_S = 4.0
 

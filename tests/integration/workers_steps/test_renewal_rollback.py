@@ -70,7 +70,7 @@ def same_files(document: dict[str, Any]) -> None:
     ("release", "nodes", "services", "change"),
     [
         ("3.9", 2, ("webadmin", "callbridge", "webbridge3"), None),
-        ("2.9", 1, ("webadmin", "callbridge", "webbridge", "xmpp", "recorder", "loadbalancer"), None),
+        ("2.9", 1, ("webadmin", "callbridge", "webbridge", "xmpp", "loadbalancer"), None),
         ("3.9", 1, ("webadmin", "callbridge"), same_files),
     ],
     ids=["3.9", "2.9", "files-same"],
