@@ -404,17 +404,17 @@ class JournalMachine(RuleBasedStateMachine):
         can = self.flag[lane] in {"", "waiting"} and not late and lane not in self.gate
         assert opened is can
         if can:
-            self.gate[lane] = {"status": "open", "by": "", "not_before": 0.0}
+            self.gate[lane] = {"status": "open", "by": "", "not_before": 0.0, "digest": "d1"}
             self.touch(lane, "waiting")
 
     @rule(
         lane=lane_names,
         decision=st.sampled_from(["approve", "approve", "reject"]),
         by=st.sampled_from(["ann", "bob", "bob", "eve"]),
-        digest=st.sampled_from(["d1", "d1", "d1", "stale"]),
+        seen=st.sampled_from(["now", "now", "now", "before"]),
         after_s=st.sampled_from([0.0, 0.0, 300.0]),
     )
-    def somebody_decides(self, lane: str, decision: Any, by: str, digest: str, after_s: float) -> None:
+    def somebody_decides(self, lane: str, decision: Any, by: str, seen: str, after_s: float) -> None:
         """People decide on what they saw, each for himself."""
         from workflows.journal.store import moment
 
@@ -427,7 +427,7 @@ class JournalMachine(RuleBasedStateMachine):
             decision=decision,
             by=by,
             reason="seen",
-            digest=digest,
+            digest=self.gate.get(lane, {}).get("digest", "d1") if seen == "now" else "what it showed before",
             not_before=not_before,
             four_eyes=True,
             requested_by="ann",
@@ -441,7 +441,7 @@ class JournalMachine(RuleBasedStateMachine):
             self.write_refused(decide, GateError)
         elif decision == "approve" and by == "ann":
             self.write_refused(decide, FourEyes)
-        elif digest != "d1":
+        elif seen == "before":
             self.write_refused(decide, DigestChanged)
         else:
             self.journal.write(decide)
@@ -480,7 +480,9 @@ class JournalMachine(RuleBasedStateMachine):
             gates.void(tx, run=self.run, lane=lane, gate=GATE, parts=[], why="another primary")
 
         self.journal.write(write)
-        self.gate[lane].update(status="open", by="", not_before=0.0)
+        shown = self.journal.read(lambda connection: gates.gate_row(connection, self.run, lane, GATE)).digest
+        assert shown != self.gate[lane]["digest"]  # a page opened before does not tell why the first one is void
+        self.gate[lane].update(status="open", by="", not_before=0.0, digest=shown)
         self.opened_again(lane, [GATE])
         self.touch(lane, "waiting")
 
@@ -497,7 +499,7 @@ class JournalMachine(RuleBasedStateMachine):
         if self.flag[lane] in {"cancelled", "done"}:
             return
         self.journal.write(again)
-        gate.update(status="open", by="", not_before=0.0)
+        gate.update(status="open", by="", not_before=0.0, digest="d1")
         if self.flag[lane] == "":
             self.touch(lane, "waiting")
 
