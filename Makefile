@@ -19,7 +19,7 @@ demo: $(VENV)/.ready  ## renew a simulated fleet, from survey to proof
 	$(BIN)/certbridge demo $(ARGS)
 
 test: $(VENV)/.ready  ## run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready  ## ruff, mypy, the import contract, the Compose schema
 	$(BIN)/ruff check .

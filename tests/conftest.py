@@ -14,7 +14,7 @@ _PROGRAMS = {
     "needs_strace": ("strace",),
     "needs_faketime": ("faketime",),
 }
-_not_run: list[str] = []
+_REMEDY = "run `make tools` (Debian, as root)"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -22,10 +22,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, programs in _PROGRAMS.items():
         missing = [program for program in programs if shutil.which(program) is None]
         if item.get_closest_marker(marker) and missing:
-            text = f"needs {', '.join(missing)}: run `make tools` (Debian, as root)"
+            text = f"needs {', '.join(missing)}: {_REMEDY}"
             if os.environ.get("CERTBRIDGE_TOOLS_REQUIRED"):
                 pytest.fail(text)
-            _not_run.append(item.nodeid)
             pytest.skip(text)
 
 
@@ -40,10 +39,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Count and name the tests that could not be run."""
-    if _not_run:
-        terminalreporter.section(f"{len(_not_run)} tests were not run for want of a program (make tools)")
-        for name in _not_run:
+    """Count and name the tests that could not be run, wherever they were to run: the reports tell of all processes."""
+    not_run = [report.nodeid for report in terminalreporter.stats.get("skipped", ()) if _REMEDY in str(report.longrepr)]
+    if not_run:
+        terminalreporter.section(f"{len(not_run)} tests were not run for want of a program (make tools)")
+        for name in not_run:
             terminalreporter.write_line(name)
 
 
