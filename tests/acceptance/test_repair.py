@@ -12,7 +12,7 @@ from renewing import WAITS, Renewal, begin, must, nodes_of, planned, seen
 from workflows.journal import Event, Kind
 
 ENGINE = Shape(
-    clusters=3,
+    clusters=4,
     nodes=1,
     key_pool="60",
     fleet_workers=2,
@@ -84,3 +84,23 @@ def test_lane_of_a_frozen_worker_moves_again_within_a_minute(engine: Engine):
     assert repairs(engine, run) == []
     engine.thaw(worker)
     ends_well(engine, run, "incheon")
+
+
+@pytest.mark.skipif(os.environ.get("CERTBRIDGE_CHAOS") != "1", reason="takes a minute: CERTBRIDGE_CHAOS=1 runs it")
+def test_line_that_is_under_way_has_its_time_and_is_not_sent_again(engine: Engine):
+    """The server is still at `webadmin enable` when the successor is there: its status says off, and it is waited."""
+    (node,) = nodes_of(engine, "daegu")
+    run = begin(engine, "--cluster", "daegu")
+    run.to_go()
+    engine.fault("slow", node, match="webadmin enable", seconds=15)
+    run.approve("--gate", "go")
+    sent = {"node": node, "kind": "command", "text": "webadmin enable", "phase": "begin"}
+    engine.wait(lambda: bool(engine.log(**sent)), 60, "`webadmin enable` was sent")
+    began = time.monotonic()
+    for worker in ("fleet-1", "fleet-2"):
+        engine.kill(worker)
+    run.watch(0)
+    assert time.monotonic() - began < WITHIN_S
+    (note,) = repairs(engine, run)
+    assert "`webadmin enable` may still be under way" in note.data["done"]
+    assert [one.said for one in seen(engine, node)] == [one.said for one in planned(run.plan(), node)]
