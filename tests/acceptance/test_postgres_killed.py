@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 from acceptance_engine import Engine
 from renewing import FAILED, WAITS, begin, must, planned, same_as_planned, seen
 
@@ -47,6 +48,7 @@ def test_postgresql_is_killed_during_a_renewal(own_server: Server, make_engine: 
     assert engine.alive() == before
 
 
+@pytest.mark.chaos  # the usual suite has the same on the journal alone (test_postgres_lost)
 def test_postgresql_is_put_back_to_before_the_changes(own_server: Server, make_engine: Callable[..., Engine]) -> None:
     """The journal forgets what was done behind the gate: the servers are read, and the run stops at the difference.
 
