@@ -30,6 +30,7 @@ lint: $(VENV)/.ready  ## ruff, mypy, the import contract, the Compose schema
 
 chaos: $(VENV)/.ready ## kill everything at random (SEED=… ROUNDS=…) and see that nothing is lost; at most 15 minutes
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+	$(if $(SEED)$(ARGS),,CERTBRIDGE_CHAOS=1 $(BIN)/python -m pytest -q -m chaos tests)
 
 tools:          ## install the other programs that some tests need (Debian, as root)
 	@missing=""; for p in openssl ssh sftp strace faketime; do command -v $$p >/dev/null || missing="$$missing $$p"; done; \

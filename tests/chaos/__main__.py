@@ -31,9 +31,9 @@ def main(words: list[str]) -> int:
     """Carry out the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description="Kill everything, and see that nothing is lost.")
     parser.add_argument("--seed", type=int, default=None, help="default: one of the clock")
-    parser.add_argument("--rounds", type=int, default=3, help="fleets, each with a renewal and a rebuild")
+    parser.add_argument("--rounds", type=int, default=2, help="fleets, each with a renewal and a rebuild")
     parser.add_argument("--emptied", type=int, default=50, help="small runs in each of which Redis is emptied")
-    parser.add_argument("--minutes", type=float, default=10.0, help="no further round begins after so many")
+    parser.add_argument("--minutes", type=float, default=6.0, help="no further round begins after so many")
     parser.add_argument("--small", action="store_true", help="three servers instead of ten")
     parser.add_argument("--quiet", action="store_true", help="do not tell each strike")
     arguments = parser.parse_args(words)
