@@ -21,12 +21,12 @@ _NUMBER = re.compile(r"^Journal event: (\d+)", re.MULTILINE)
 _READING = """\
 This file says how to finish, or to go back, by hand over SSH; see docs/howto/database-by-hand.md.
 
-* First see that certbridge does not type as well: `certbridge runs pause RUN`, or stop its engine.
+* First see that certbridge does not type as well: `certbridge runs pause {run}`, or stop its engine.
 * `NODE> LINE` is typed on that node; `NODE: sftp …` is a transfer; `NODE? status shows: …` must be so, else stop.
-* `gives` is what the line above brings. Where the node shows that already, leave the line out.
+* `gives` is what the line above brings. Where the node shows that (or the `or` below it) already, leave the line out.
 * Read `database cluster status` on the node before every line. While its last command is in progress, wait.
 * After a line that asks (Y/n) wait until the status shows what it gives. Where it fails instead, stop.
-* "; " means *and*, ", or " means *or*; older releases say Master and Slave for Primary and Replica.
+* "; " means *and*; older releases say Master and Slave for Primary and Replica.
 * One node at a time, in this order. Never `initialize` a second node, never `join` a node whose data is to be kept.
 """
 
@@ -59,7 +59,7 @@ def _lines(plan: Plan, state: RunState, now: datetime) -> Iterator[str]:
     yield f"Journal event: {state.n}"
     yield f"Written: {now:%Y-%m-%d %H:%M:%S} UTC"
     yield ""
-    yield from _READING.splitlines()
+    yield from _READING.format(run=state.run).splitlines()
     for lane in plan.lanes:
         yield from _lane(Standing.of(lane, state.lanes.get(lane.name) or LaneState(name=lane.name)))
 
@@ -68,6 +68,7 @@ def _lane(standing: Standing) -> Iterator[str]:
     for title, lines in (
         (f"## {standing.lane.name}: where it stands", [where(standing)]),
         (f"## {standing.lane.name}: done", list(_done(standing))),
+        (f"## {standing.lane.name}: failed", list(_failures(standing))),
         (f"## {standing.lane.name}: in doubt", list(_doubts(standing))),
         (f"## {standing.lane.name}: next, in this order", list(_next(standing))),
         (f"## {standing.lane.name}: back", list(back(standing))),
@@ -133,36 +134,49 @@ def _gate(gate: GateState) -> str:
     return f"the run waits at gate {gate.name}{again}"
 
 
-# ── done, in doubt, next ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── done, failed, in doubt, next ─────────────────────────────────────────────────────────────────────────────────────
 def _done(standing: Standing) -> Iterator[str]:
     found = [(standing.step(step), step) for step in standing.lane.steps() if standing.done(step)]
     for state, step in sorted(found, key=lambda one: one[0].ended_at.timestamp() if one[0].ended_at else 0.0):
         yield f"- {_time(state.ended_at)} {_plain(step.title or step.id)}"
 
 
+def _failures(standing: Standing) -> Iterator[str]:
+    """Yield what is known to have failed, and changed no more than it says."""
+    for step in standing.lane.steps():
+        if not standing.done(step) and not _unknown(standing, step):
+            yield from _error(step, standing.step(step))
+
+
+def _error(step: Step, state: StepState) -> Iterator[str]:
+    if state.error:
+        later = " (left for later, the others go on)" if state.status == "parked" else ""
+        yield f"- {_plain(step.title or step.id)}: failed{later}: {_plain(state.error.get('text', ''))}"
+
+
 def _doubts(standing: Standing) -> Iterator[str]:
-    """Yield every line that went out without a known end, and what failed."""
+    """Yield every line that went out without a known end, and what was seen of it."""
     for step in standing.lane.steps():
         state = standing.step(step)
-        if standing.done(step):
-            continue
-        for line in _unknown(standing, step):
+        lines = () if standing.done(step) else _unknown(standing, step)
+        for line in lines:
             look = "database cluster status" if step.action in OPERATIONS else "pki list"
             said = line.text if line.kind is LineKind.COMMAND else str(line)
             yield (
                 f"- {step.node}: `{said}` was sent at {_time(_since(state))} or after, and its end is not known: "
                 f"read `{look}` on {step.node} first."
             )
-        if state.data.get("status"):
+        if state.data.get("status") and not standing.done(step):
             yield f"- {step.node} said last: {_plain(str(state.data['status']))}"
-        if state.error:
-            word = "left for later, the others go on" if state.status == "parked" else "failed"
-            yield f"- {_plain(step.title or step.id)}: {word}: {_plain(state.error.get('text', ''))}"
+        if lines:
+            yield from _error(step, state)
 
 
 def _unknown(standing: Standing, step: Step) -> list[Line]:
     """Return the lines of *step* whose end is not known; an operation goes on after its line was answered."""
     state = standing.step(step)
+    if standing.failed(step):
+        return []
     if step.action in OPERATIONS and standing.moved(step):
         return [step.lines[-1]]
     told = dict(state.lines)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from workflows.errors import CommandRejected
 from workflows.journal.fold import LaneState, StepState
 from workflows.plan import Lane, Line, LineKind, Step
 from workflows.procedures.database_places import CONNECTED, PRIMARY
 from workflows.procedures.database_steps import moving
-from workflows.runbook_lines import ENTERS, REMOVE, Cluster, files_made, step_lines
+from workflows.runbook_lines import DISABLED, ENTERS, REMOVE, Cluster, files_made, gives_lines, step_lines
 
 _NO_WAY = "none"  # how the plan's `way_back` begins where the old pairs had ended
 
@@ -47,8 +48,15 @@ class Standing:
             line for number, line in enumerate(step.lines) if states.get(number) in {"intent", "ok", "unknown"}
         )
 
+    def failed(self, step: Step) -> bool:
+        """Return whether the operation of *step* is known to have failed: its status said so, or it was refused."""
+        state = self.step(step)
+        return state.status in {"failed", "parked"} and (state.error or {}).get("code") == CommandRejected.__name__
+
     def moved(self, step: Step) -> bool:
-        """Return whether the line of *step* that begins an operation went out."""
+        """Return whether the line of *step* that begins an operation went out; a `remove` that failed took nothing."""
+        if step.action == REMOVE and self.failed(step):
+            return False
         return self.done(step) or (bool(step.lines) and step.lines[-1] in self.sent(step))
 
     @property
@@ -170,9 +178,9 @@ def _leave(standing: Standing) -> Iterator[str]:
 
 def _way_out(standing: Standing, node: str, home: tuple[Line, ...]) -> Iterator[str]:
     """Yield the `remove` of a node, which is left out where it is out, or in with its old files already."""
-    ended = "; ".join(standing.cluster.gives(line, node) for line in home if line.content != "set:localnode")
+    ended = "; ".join(standing.cluster.gives(line) for line in home if line.content != "set:localnode")
     yield f"    {node}> {_REMOVE.text}    (asks {_REMOVE.question}: answer with a capital {_REMOVE.answer})"
-    yield f"        gives on {node}: Status Disabled" + (f", or {ended}" if ended else "")
+    yield from gives_lines(node, DISABLED, ended)
 
 
 _REMOVE = moving("database cluster remove", "remove")

@@ -4,9 +4,10 @@
     cmscore1: sftp upload dbserver-1.key                                           transfer a file
     cmscore1? status shows: 10.1.1.1 (me) Connected Primary                        look first; stop where it is not so
         gives on cmscore1: Status Disabled                                         what the line above brings
+        or, if it is back already: …                                               what it may show as well
 
-What a status shows is told in terms: "; " is *and*, ", or " is *or*. The rows are those of `database cluster status`
-(mmp-reference 3.3); `file` and `no file` are told by `pki list` or the SFTP listing. Pure.
+What a status shows is told in terms: "; " is *and*. The rows are those of `database cluster status` (mmp-reference
+3.3); `file` and `no file` are told by `pki list` or the SFTP listing. Pure.
 """
 
 from __future__ import annotations
@@ -52,13 +53,10 @@ class Cluster:
         step = self.enters.get(node)
         if step is None:
             return ""
-        return f"Certificates {' '.join(self.files[node])}; {self.gives(step.lines[-1], node)}"
+        return f"Certificates {' '.join(self.files[node])}; {self.gives(step.lines[-1])}"
 
-    def gives(self, line: Line, node: str) -> str:
-        """Return what *line* brings, in terms; "" for what only reads.
-
-        A `remove` may be left out as well where the node is in with its new files already.
-        """
+    def gives(self, line: Line) -> str:
+        """Return what *line* brings, in terms; "" for what only reads."""
         words = line.text.split()
         if line.kind is not LineKind.COMMAND:
             return {LineKind.UPLOAD: f"file {line.text}", LineKind.DELETE: f"no file {line.text}"}.get(line.kind, "")
@@ -68,7 +66,7 @@ class Cluster:
             case "set:localnode":
                 return f"Interface {words[-1]}"
             case "move:remove":
-                return DISABLED + (f", or {end}" if (end := self.end_of(node)) else "")
+                return DISABLED
             case "move:initialize" | "move:join" | "move:connect":
                 role = {"move:initialize": PRIMARY, "move:connect": CONNECTED}.get(line.content, "replica")
                 return self.in_role(role)
@@ -111,8 +109,15 @@ def step_lines(step: Step, cluster: Cluster, lines: Sequence[Line] = ()) -> Iter
             yield look(cluster.primary, cluster.in_role(PRIMARY))
         sealed = line.content.startswith("key:") and not step.source
         yield typed(step.node, line) + ("    (sealed in the vault of certbridge)" if sealed else "")
-        if given := cluster.gives(line, step.node):
-            yield f"        gives on {step.node}: {given}"
+        if given := cluster.gives(line):
+            yield from gives_lines(step.node, given, cluster.end_of(step.node) if line.content == "move:remove" else "")
+
+
+def gives_lines(node: str, given: str, back_already: str = "") -> Iterator[str]:
+    """Yield what the line above brings; a `remove` is left out as well where the node is *back_already*."""
+    yield f"        gives on {node}: {given}"
+    if back_already:
+        yield f"        or, if it is back already: {back_already}"
 
 
 def typed(node: str, line: Line) -> str:

@@ -18,6 +18,7 @@ TYPED = re.compile(r"    (\S+)> (.+?)(?:    \(asks \(Y/n\): answer with a capita
 TRANSFER = re.compile(r"    (\S+): sftp (upload|fetch|delete) (\S+)(?:    \(.*\))?")
 LOOK = re.compile(r"    (\S+)\? status shows: (.+)")
 GIVES = re.compile(r"        gives on (\S+): (.+)")
+BACK_ALREADY = re.compile(r"        or, if it is back already: (.+)")
 ROW = re.compile(r" *(.+?) *: (.*)")
 FILE_ROWS = ("Server Key", "Server Certificate", "Client Key", "Client Certificate", "CA Certificate")
 PATIENCE_S = 20.0
@@ -44,28 +45,30 @@ class Person:
         for number, line in enumerate(lines):
             given = GIVES.fullmatch(lines[number + 1]) if number + 1 < len(lines) else None
             if found := LOOK.fullmatch(line):
-                self._until(lambda found=found: self.shows(*found.groups()), line)
+                self._until(lambda found=found: self.shows(found[1], [found[2]]), line)
             elif found := TRANSFER.fullmatch(line):
-                if given is None or not self.shows(*given.groups()):
+                if given is None or not self.shows(given[1], [given[2]]):
                     self._transfer(*found.groups())
             elif found := TYPED.fullmatch(line):
                 assert given, f"nothing says what this brings: {line}"
-                node, what = given.groups()
+                back = BACK_ALREADY.fullmatch(lines[number + 2]) if number + 2 < len(lines) else None
+                node, what = given[1], [given[2], *(back.groups() if back else ())]
                 self._until(lambda node=node: "(In progress)" not in self.status(node), f"{node} is busy")
                 if not self.shows(node, what):
                     self._type(*found.groups())
                     self._until(lambda node=node, what=what: self.shows(node, what), line)
             else:
-                assert not line.startswith("    ") or GIVES.fullmatch(line), f"not understood: {line}"
+                told = GIVES.fullmatch(line) or BACK_ALREADY.fullmatch(line)
+                assert not line.startswith("    ") or told, f"not understood: {line}"
 
     def status(self, node: str) -> str:
         """Return `database cluster status` of *node*."""
         return talk(self.fleet, node, "database cluster status")[0]
 
-    def shows(self, node: str, what: str) -> bool:
-        """Tell whether *node* shows *what*: terms joined by "; " for and, ", or " for or."""
+    def shows(self, node: str, what: list[str]) -> bool:
+        """Tell whether *node* shows one of *what*, each of terms joined by "; "."""
         status = self.status(node)
-        return any(all(self._term(node, status, term) for term in either.split("; ")) for either in what.split(", or "))
+        return any(all(self._term(node, status, term) for term in either.split("; ")) for either in what)
 
     def _term(self, node: str, status: str, term: str) -> bool:
         rows = [found.groups() for line in status.splitlines() if (found := ROW.fullmatch(line))]

@@ -53,7 +53,7 @@ def assert_rebuilt(engine: DatabaseEngine, kept: str, person: Person) -> None:
     assert engine.roles() == ROLES
     assert {kept} == {data_of(engine)[node] for node in ("cmscore1", "cmscore2")}
     assert all("-1." in name for _, _, files in settings_of(engine).values() for name in files[:-1])
-    assert person.shows("cmscore2", "(me) Connected Replica ( In Sync )")
+    assert person.shows("cmscore2", ["(me) Connected Replica ( In Sync )"])
     assert engine.violations() == []
 
 
@@ -104,7 +104,8 @@ def test_an_operation_that_failed_is_typed_again_by_hand(start_database: Start, 
     assert engine.beyond()
 
     text = the_file(engine)
-    assert "Couldn't do it" in "".join(section(text, "in doubt"))
+    assert "Couldn't do it" in "".join(section(text, "failed"))
+    assert section(text, "in doubt")[1] == "Nothing."
     person = Person(engine.fleet)
     person.follow(section(text, NEXT))
 

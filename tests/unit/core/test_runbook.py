@@ -21,6 +21,7 @@ GATE = "seoul/point-of-no-return"
 KNOWN = re.compile(
     r"|# .*|## .*|- .*|\* .*|\d+\. .*"
     r"|    \S+> \S.*|    \S+: sftp (upload|fetch|delete) \S+.*|    \S+\? status shows: .+|        gives on \S+: .+"
+    r"|        or, if it is back already: .+"
     r"|[A-Z].*|what a joined node held alone before is in its backup only\.|[a-z]\d .*"
 )
 Said = tuple[Kind, str, dict[str, Any]]
@@ -187,6 +188,22 @@ def test_a_removal_of_the_primary_without_a_known_end_counts_as_one(state: str) 
     assert parts["in doubt"][0].startswith("- a1: `database cluster remove` was sent at ")
 
 
+def test_after_a_failed_remove_the_primary_is_still_in() -> None:
+    """Its status said Failed, so nothing is in doubt, and each removed node goes back by its own lines."""
+    step = "seoul/a1/remove"
+    failed: list[Said] = [
+        (Kind.STEP_CLAIMED, step, {}),
+        (Kind.INTENT, step, {"line": 0}),
+        (Kind.OUTCOME, step, {"line": 0, "state": "ok"}),
+        (Kind.STEP_FAILED, step, {"error": {"code": "CommandRejected", "text": "`database cluster remove` failed"}}),
+    ]
+    parts = runbook(a_plan(), *failed, stop=step)
+    assert parts["in doubt"] == ["Nothing."]
+    assert parts["failed"] == ["- a1: leaves the cluster (primary): failed: `database cluster remove` failed"]
+    assert parts["where it stands"][0].startswith("Out of the cluster: b1, a2; the primary a1 is still in it")
+    assert parts["back"][0].startswith("a1 is still in the cluster, so each removed node (b1, a2) goes back")
+
+
 def test_a_refused_line_changed_nothing() -> None:
     """The server said FAILURE: the node counts as still in."""
     step = "seoul/b1/remove"
@@ -267,7 +284,8 @@ def test_a_node_left_for_later_is_told_and_still_to_be_brought_in() -> None:
     plan = a_plan()
     parked: Said = (Kind.STEP_PARKED, "seoul/a2/join", {"error": {"text": "Couldn't connect"}})
     parts = runbook(plan, (Kind.STEP_CLAIMED, "seoul/a2/join", {}), parked, stop="seoul/a2/join")
-    assert parts["in doubt"][-1].endswith("left for later, the others go on: Couldn't connect")
+    assert parts["failed"][-1].endswith("failed (left for later, the others go on): Couldn't connect")
+    assert parts["in doubt"] == ["Nothing."]
     assert typed(parts["next, in this order"])[0].startswith("a2> database cluster certs ")
     assert parts["where it stands"][0].startswith("a1 is the primary again; 1 of 3 nodes are in the cluster; still out")
 
@@ -296,7 +314,7 @@ def test_what_a_server_said_never_looks_like_a_line() -> None:
     step = "seoul/b1/remove"
     failed: list[Said] = [(Kind.STEP_CLAIMED, step, {}), (Kind.STEP_FAILED, step, {"error": error})]
     parts = runbook(a_plan(), *failed, stop=step)
-    assert parts["in doubt"][0].endswith("failed: bad a1> database cluster remove?[2J")
+    assert parts["failed"][0].endswith("failed: bad a1> database cluster remove?[2J")
 
 
 def a_rollback() -> Plan:
