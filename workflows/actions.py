@@ -15,9 +15,9 @@ from workflows import gate as rules
 from workflows.errors import InputError, PlanError
 from workflows.inventory import IssuerKind, ResolvedFleet
 from workflows.journal import gates, lanes, outbox, runs
-from workflows.journal.fold import GateState, LaneState
+from workflows.journal.fold import GateState, LaneState, StepState
 from workflows.journal.store import Journal, Transaction
-from workflows.plan import DATABASE, Gate, Lane, Plan
+from workflows.plan import DATABASE, Gate, Lane, Plan, Step
 
 READING_KINDS = frozenset({"survey", "trust"})
 
@@ -148,11 +148,16 @@ def resume(journal: Journal, run: str, *, by: str, lane: str = "") -> tuple[str,
 
 def _still_parked(lane: Lane, state: LaneState) -> frozenset[str]:
     """Return the parked steps that stay so, because another operation of their database may still be under way."""
-    operations = {step.id for step in lane.steps() if "operation" in step.params}
-    status = {step.id: step.status for step in state.steps.values() if step.id in operations}
-    if {"failed", "waiting", "running"}.isdisjoint(status.values()):
+    operations = [step for step in lane.steps() if "operation" in step.params and step.id in state.steps]
+    if not any(_may_be_under_way(step, state.steps[step.id]) for step in operations):
         return frozenset()
-    return frozenset(step for step, at in status.items() if at == "parked")
+    return frozenset(step.id for step in operations if state.steps[step.id].status == "parked")
+
+
+def _may_be_under_way(step: Step, state: StepState) -> bool:
+    """Return whether an operation goes on by what is known; one that failed before its line went out does not."""
+    sent = dict(state.lines).get(len(step.lines) - 1) in {"intent", "ok", "unknown"}
+    return state.status in {"waiting", "running"} or (state.status == "failed" and sent)
 
 
 def pause(journal: Journal, run: str, *, by: str, lane: str = "", reason: str = "") -> tuple[str, ...]:
