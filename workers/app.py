@@ -42,6 +42,8 @@ def create_app(settings: Settings) -> Celery:
 
     app = make_app(broker_url(settings))
     tasks.register(app)
+    # A broker that is away must not hold up a process that is to end: what was not sent still stands in the outbox.
+    app.conf.task_publish_retry_policy = {**app.conf.task_publish_retry_policy, "errback": _give_up_at_the_end}
     app.conf.beat_schedule = {
         "reconcile": {
             "task": control.RECONCILE,
@@ -51,6 +53,12 @@ def create_app(settings: Settings) -> Celery:
     }
     app.conf.beat_schedule_filename = str(settings.state / "beat-schedule")
     return app
+
+
+def _give_up_at_the_end(error: Exception, _interval_s: float) -> None:
+    """End the tries at sending once this process is to end; kombu calls this before each new one."""
+    if Running.ending.is_set():
+        raise error
 
 
 class Running:

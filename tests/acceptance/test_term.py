@@ -8,6 +8,8 @@ import pytest
 from acceptance_engine import Engine, Shape
 from renewing import WAITS, Renewal, begin, count, must, planned, say, seen
 
+from workflows.journal import outbox
+
 ENGINE = Shape(nodes=1, key_pool="30", simulator=("--services=webadmin",), settings={"longest_poll_s": 50.0})
 
 
@@ -57,3 +59,15 @@ def test_everything_can_be_read_while_the_broker_is_away(engine: Engine, run: Re
         assert time.monotonic() - began < 60
     finally:
         engine.start_broker()
+
+
+def test_the_control_worker_ends_though_the_broker_is_dead_and_something_is_to_be_sent(make_engine):
+    """What cannot be sent still stands in the outbox, so nobody waits two minutes for a broker that is away."""
+    engine = make_engine(nodes=1, key_pool="20", simulator=("--services=webadmin",))
+    must(engine, "survey")
+    engine.stop_broker()
+    begin(engine)
+    engine.wait(lambda: "row_not_sent" in engine.logs() or "Connection" in engine.logs(), 60, "sending was tried")
+    engine.stop("control")  # within 30 s, or it is an error
+    assert engine.journal.read(outbox.pending)
+    engine.start_broker()
