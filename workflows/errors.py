@@ -84,6 +84,12 @@ class PlanError(_WithFindings):
     """There is no plan that could be trusted."""
 
 
+class PlanInput(PlanError):
+    """What was asked for does not fit the inventory."""
+
+    exit_code = 2
+
+
 class PlanStale(InputError):
     """The plan no longer fits the fleet."""
 
@@ -142,16 +148,22 @@ class Unreachable(NodeError):
     default_remedy = "Check address, port and network; a run that stopped goes on with `certbridge runs resume RUN`."
 
 
-class LoginRefused(NodeError):
+class _CredentialRests(NodeError):
+    """The credential rests."""
+
+    default_remedy = "Correct the credential, then `certbridge doctor --credential NAME` wakes it."
+
+    def remedy(self) -> str:
+        """Return what wakes the credential, by its name where it is known."""
+        return super().remedy().replace("--credential NAME", f"--credential {self.data.get('credential') or 'NAME'}")
+
+
+class LoginRefused(_CredentialRests):
     """The server refused the credential; it rests now and is tried nowhere else."""
 
-    default_remedy = "Correct the credential, then `certbridge doctor --credential NAME` wakes it."
 
-
-class CredentialResting(NodeError):
+class CredentialResting(_CredentialRests):
     """This credential was refused before and rests."""
-
-    default_remedy = "Correct the credential, then `certbridge doctor --credential NAME` wakes it."
 
 
 class CredentialMissing(NodeError):

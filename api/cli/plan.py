@@ -97,20 +97,27 @@ def from_options(
     within: str,
     survey: bool,
     at: str | None,
+    warn: bool = True,
 ) -> Plan:
-    """Return the plan that the options of `plan` and `run` mean; servers are surveyed first when *survey* is said."""
+    """Return the plan that the options of `plan` and `run` mean; servers are surveyed first when *survey* is said.
+
+    *warn*: show what the inventory hardly means as it is written.
+    """
     from api.cli import plan_database
     from workflows.inventory import select
 
     choice.check(certificate)
     span, moment = read_span(within), read_moment(at) if at else now()
     read, resolved = read_fleet(fleet)
-    show_warnings(read.warnings)
+    if warn:
+        show_warnings(read.warnings)
     wanted = select(resolved, cluster or (), node or (), certificate or ())
     settings = load_settings()
     facts_age = timedelta(hours=settings.facts_hours)
     with open_journal(settings) as journal:
         silent = _survey(journal, resolved, wanted) if survey else None
+        if choice.purpose and node:
+            note("a database cluster changes as a whole, so the plan is for all its nodes, whatever `--node` says")
         if not choice.purpose:
             return make(journal, resolved, wanted, at=moment, within=span, facts_age=facts_age)
         whole = plan_database.whole_clusters(resolved, wanted)
@@ -142,6 +149,7 @@ def fresh_facts(
     journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet, *, facts_age: timedelta
 ) -> dict[str, NodeFacts]:
     """Return the latest facts of every node that has some; those of *wanted* must be fresh. Raises: InputError."""
+    from api.cli import plan_database
     from workflows.facts import NodeFacts
     from workflows.journal import stock
 
@@ -159,6 +167,13 @@ def fresh_facts(
             remedy="Run `certbridge survey`, or plan with `--survey`.",
         )
     stale = [name for name in names if name not in fresh]
+    if stale and (failed := plan_database.last_silent(journal, stale)):
+        name, error = next(iter(failed.items()))
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise InputError(
+            f"{name}: its last survey failed: {error['text']}{more}",
+            remedy=f"{error.get('remedy') or 'Mend the cause.'} Then run `certbridge survey`.",
+        )
     if stale:
         shown = ", ".join(stale[:5]) + (f" and {len(stale) - 5} more" if len(stale) > 5 else "")
         hours = facts_age.total_seconds() / 3600
@@ -224,8 +239,8 @@ def check_fresh(journal: Journal, made: Plan) -> None:
         )
 
 
-def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> frozenset[str]:
-    """Survey the clusters of *wanted* and return the nodes that did not answer."""
+def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> dict[str, dict[str, str]]:
+    """Survey the clusters of *wanted* and return the nodes that could not be read, with the error of each."""
     from api.cli.survey import take
     from workflows.inventory import select
 
@@ -234,4 +249,4 @@ def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> fr
     found = take(journal, fleet, whole, by=account())
     for name, error in found.failed.items():
         note(f"{name}: {error['text']}", "red")
-    return frozenset(found.failed)
+    return found.failed

@@ -7,7 +7,7 @@ last one that looked at the node. A cluster is always taken whole, whatever part
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -32,11 +32,12 @@ PrimaryOption = Annotated[
     typer.Option(
         "--primary",
         metavar="NODE",
-        help="With --database: the node whose data is to live. A second person must approve then.",
+        help="With --database build or renew: the node whose data is to live. Where the nodes themselves say "
+        "otherwise, a second person must approve.",
     ),
 ]
 SchemaOption = Annotated[
-    bool, typer.Option("--upgrade-schema", help="With --database: bring the schema to a new release at the end.")
+    bool, typer.Option("--upgrade-schema", help="With --database build: bring the schema to a new release at the end.")
 ]
 
 SURVEYS_BACK = 200
@@ -58,15 +59,24 @@ class DatabaseChoice:
                 said = "--primary" if self.primary else "--upgrade-schema"
                 raise InputError(f"`{said}` is for database clusters.", remedy="Say `--database renew|build|dissolve`.")
             return
+        if self.primary and self.purpose == "dissolve":
+            raise InputError(
+                "A cluster that is dissolved keeps the data of every joined node, so nobody needs to be named.",
+                remedy="Leave out `--primary`; say it with `--database build` later.",
+            )
         if certificates:
             raise InputError(
                 "`--certificate` does not go with `--database`: all certificates of a database change together.",
                 remedy="Choose a cluster with `--cluster`.",
             )
-        if self.upgrade_schema and self.purpose == "dissolve":
+        if self.upgrade_schema and self.purpose != "build":
+            what = (
+                "A cluster that is dissolved has no schema to upgrade."
+                if self.purpose == "dissolve"
+                else "A renewal leaves the schema as it is: it fits the release already."
+            )
             raise InputError(
-                "A cluster that is dissolved has no schema to upgrade.",
-                remedy="Say `--upgrade-schema` with `--database build`, once the servers have their new release.",
+                what, remedy="Say `--upgrade-schema` with `--database build`, once the servers have their new release."
             )
 
 
@@ -91,11 +101,12 @@ def make(
     at: datetime,
     within: timedelta,
     facts_age: timedelta,
-    silent: Collection[str] | None = None,
+    silent: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Plan:
     """Return the database plan of the clusters in *wanted*, all of them whole (see `whole_clusters`).
 
-    *silent* are the nodes that a survey just now could not read; None looks at the last survey of each.
+    *silent* are the nodes that a survey just now could not read, with the error of each; None looks at the last
+    survey of each.
     Raises: InputError: facts are too old. PlanError: see `plan_database`.
     """
     from api.cli.plan import fresh_facts
@@ -104,7 +115,7 @@ def make(
 
     chosen = [one for one in wanted.clusters if not choice.primary or choice.primary in {x.name for x in one.nodes}]
     nodes = [node for cluster in chosen for node in cluster.nodes]
-    quiet = frozenset(last_silent(journal, [node.name for node in nodes]) if silent is None else silent)
+    quiet = last_silent(journal, [node.name for node in nodes]) if silent is None else silent
     members = [node.name for node in nodes if node.database is not DatabaseRole.NONE and node.name not in quiet]
     needed = replace(
         wanted,
@@ -130,9 +141,10 @@ def make(
     return made
 
 
-def last_silent(journal: Journal, nodes: Iterable[str]) -> frozenset[str]:
-    """Return those of *nodes* whose last survey failed; a node that no survey of late looked at is not among them."""
-    left, found = set(nodes), set()
+def last_silent(journal: Journal, nodes: Iterable[str]) -> dict[str, Mapping[str, str]]:
+    """Return {node: error} of those whose last survey failed; who was not looked at of late is not among them."""
+    left: set[str] = set(nodes)
+    found: dict[str, Mapping[str, str]] = {}
     for run in journal.runs(limit=SURVEYS_BACK):
         if not left:
             break
@@ -143,8 +155,8 @@ def last_silent(journal: Journal, nodes: Iterable[str]) -> frozenset[str]:
                 if step.node in left and step.status in {"done", "failed"}:
                     left.discard(step.node)
                     if step.status == "failed":
-                        found.add(step.node)
-    return frozenset(found)
+                        found[step.node] = step.error or {"text": "it failed"}
+    return found
 
 
 def why_nothing(wanted: ResolvedFleet, facts: dict[str, NodeFacts], *, within: timedelta) -> Iterator[str]:

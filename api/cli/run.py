@@ -67,7 +67,9 @@ def run(
         _refuse_selectors(fleet, cluster, node, certificate, database, primary, upgrade_schema, survey=survey, at=at)
         made = planning.read_document(file)
     else:
-        made = planning.from_options(fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at)
+        made = planning.from_options(
+            fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at, warn=False
+        )
     from api.cli import plan_text
 
     if made.empty:

@@ -151,7 +151,7 @@ class CertificateRules:
             self.report.warn(
                 (*self.path, "subject", "CN"),
                 f"{certificate.name}: CUCM does not accept wildcards for the Call Bridge",
-                "Name the Call Bridge in full where it talks to CUCM (mmp-reference section 7).",
+                "Name the Call Bridge in full where it talks to CUCM.",
             )
         if certificate.key_kind is not None and any(wish.key is not KeyOrigin.ENGINE for wish in wishes):
             self.report.warn(

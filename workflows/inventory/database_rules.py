@@ -71,7 +71,7 @@ class DatabaseRules:
             report.warn(where, what, "Write `database: connected` at the others, if three are enough.")
         if joined and joined % 2 == 0:
             what = f"{self.cluster.name}: an even number of nodes ({joined}) is joined"
-            report.warn(where, what, "An odd number is recommended (mmp-reference section 3.2).")
+            report.warn(where, what, "Cisco recommends an odd number of joined nodes.")
 
     def _check_addresses(self, nodes: tuple[Node, ...]) -> None:
         """Report a database address that two nodes have: a join or a connect would reach the wrong one."""

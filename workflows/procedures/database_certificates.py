@@ -26,7 +26,10 @@ CA_KEPT_FOR = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Papers:
-    """The new files of a cluster's database: basenames of the two pairs and of the CA, and whether the CA is kept."""
+    """The new files of a cluster's database: basenames of the two pairs and of the CA, and whether the CA is kept.
+
+    `new_ca_because` says why the CA in use cannot sign again, "" where there is none.
+    """
 
     cluster: str
     wish: DatabaseWish
@@ -35,6 +38,7 @@ class Papers:
     ca: str
     ca_kept: bool
     primary: str
+    new_ca_because: str = ""
 
     @property
     def built_in(self) -> bool:
@@ -109,7 +113,7 @@ def papers_of(
         pair.basename: f"{pair.basename}-{next_number(pair.basename, everywhere)}"
         for pair in (wish.ca, wish.server, wish.client)
     }
-    kept = _kept_ca(wish, found, facts, now=now, within=within)
+    kept, because = _kept_ca(wish, found, facts, now=now, within=within)
     return Papers(
         cluster=cluster.name,
         wish=wish,
@@ -118,6 +122,7 @@ def papers_of(
         ca=kept or numbered[wish.ca.basename],
         ca_kept=bool(kept),
         primary=found.primary.node,
+        new_ca_because=because,
     )
 
 
@@ -172,23 +177,31 @@ def names_missing(leaf: CertificateFact, wanted: DatabasePair) -> tuple[str, ...
 
 def _kept_ca(
     wish: DatabaseWish, found: Places, facts: Mapping[str, NodeFacts], *, now: datetime, within: timedelta
-) -> str:
-    """Return the basename of the built-in CA in use, when it may sign again; "" when a new one is to be made."""
-    old = found.primary.old
-    if wish.issuer != BUILT_IN_CA or not wish.keep_ca or old is None or not old.ca_certificate.endswith(".crt"):
-        return ""
-    if old.ca_certificate in {certificate for _, certificate in old.pairs}:
-        return ""  # a pair that is its own CA must not sign others
-    stem = old.ca_certificate.removesuffix(".crt")
-    here = facts[found.primary.node]
-    stored, key = here.file(old.ca_certificate), here.file(f"{stem}.key")
-    if stored is None or key is None or len(stored.certificates) != 1 or not is_basename(stem):
-        return ""
-    if datetime.fromisoformat(stored.certificates[0].not_valid_after) <= now + max(within, CA_KEPT_FOR):
-        return ""
+) -> tuple[str, str]:
+    """Return the basename of the built-in CA in use, when it may sign again; else "", and why a new one is made."""
+    old, primary = found.primary.old, found.primary.node
+    if wish.issuer != BUILT_IN_CA or old is None:
+        return "", ""
+    name = old.ca_certificate
+    if not wish.keep_ca:
+        return "", "the inventory says `keep_ca: false`"
+    stem = name.removesuffix(".crt")
+    here = facts[primary]
+    stored, key = here.file(name), here.file(f"{stem}.key")
+    if name in {certificate for _, certificate in old.pairs}:
+        return "", f"{name} is in use as a pair's own certificate too"  # such a one must not sign others
+    if not name.endswith(".crt") or stored is None or len(stored.certificates) != 1 or not is_basename(stem):
+        return "", f"{name} on {primary} is not one certificate that `pki sign` could use"
+    if key is None:
+        return "", f"the key of {name} is not on {primary}"
+    ends = datetime.fromisoformat(stored.certificates[0].not_valid_after)
+    if ends <= now + max(within, CA_KEPT_FOR):
+        return "", f"{name} ends {ends:%Y-%m-%d}"
     # A file of that name with other content must never be written over: it may be in use there.
-    others = [facts[place.node].file(old.ca_certificate) for place in found.every]
-    return stem if all(one is None or one.sha256 == stored.sha256 for one in others) else ""
+    others = [facts[place.node].file(name) for place in found.every]
+    if not all(one is None or one.sha256 == stored.sha256 for one in others):
+        return "", f"{name} is not the same on every node"
+    return stem, ""
 
 
 def _leaf(facts: NodeFacts, name: str) -> CertificateFact | None:

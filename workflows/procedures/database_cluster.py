@@ -9,13 +9,13 @@ goes back. Always a run of its own; one lane for each cluster.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from workflows.canonical import canonical
-from workflows.errors import Finding, PlanError
+from workflows.errors import Finding, PlanError, PlanInput
 from workflows.facts import NodeFacts
 from workflows.gate import POINT_OF_NO_RETURN, SIGN
 from workflows.inventory import Cluster, DatabaseRole, ResolvedFleet
@@ -23,7 +23,7 @@ from workflows.plan import DATABASE, Barrier, Gate, Lane, Par, Part, Plan, Seq
 from workflows.procedures import database_certificates as certificates
 from workflows.procedures import database_steps as steps
 from workflows.procedures.database_certificates import Papers
-from workflows.procedures.database_places import PRIMARY, FileSet, Place, Places, places
+from workflows.procedures.database_places import PRIMARY, FileSet, Place, Places, behind, places
 
 
 class Purpose(StrEnum):
@@ -45,26 +45,28 @@ def plan_database(
     wanted: ResolvedFleet | None = None,
     primary: str = "",
     upgrade_schema: bool = False,
-    silent: frozenset[str] = frozenset(),
+    silent: Collection[str] = frozenset(),
 ) -> Plan:
     """Return the plan that renews, builds or dissolves the database clusters in *wanted* (a selection of *fleet*).
 
     *primary* names the node whose data is to live, for one cluster; *silent* are nodes that the last survey could not
-    read. Clusters without a database are left out, those whose certificates are good for longer than *within* too.
-    Raises: PlanError with every finding: no agreement on the primary, silent nodes, roles that differ.
+    read, as a mapping with the error of each ({"code", "text", "remedy"}) where it is known. Clusters without a
+    database are left out, those whose certificates are good for longer than *within* too.
+    Raises: PlanError with every finding: no agreement on the primary, silent nodes, roles that differ. PlanInput when
+    all of it is about *primary*.
     """
     chosen = [one for one in (wanted or fleet).clusters if _has_database(one)]
     if primary:
         chosen = [one for one in chosen if primary in {node.name for node in one.nodes}]
         if not chosen:
-            raise PlanError([Finding(primary, "is in no database cluster of the selection", "Correct `--primary`.")])
+            raise PlanInput([Finding(primary, "is in no database cluster of the selection", "Correct `--primary`.")])
     if not chosen:
         remedy = "Write `database: joined` and `database: connected` for the nodes of a cluster."
         raise PlanError([Finding(fleet.name, "no cluster in the selection has a database cluster", remedy)])
     lanes: list[Lane] = []
     wishes: dict[str, Mapping[str, Any]] = {}
     notices: list[str] = []
-    findings: list[Finding] = []
+    refused: list[PlanError] = []
     for cluster in chosen:
         whole = fleet.cluster(cluster.name)  # never a part of a cluster
         try:
@@ -77,7 +79,7 @@ def plan_database(
                 silent=silent,
             )
         except PlanError as error:
-            findings += error.findings
+            refused.append(error)
             continue
         why = certificates.why_due(whole, found, facts, now=now, within=within)
         if purpose is Purpose.RENEW and not why and not primary:
@@ -89,8 +91,9 @@ def plan_database(
         old = {place.node: _no_way_back(place, facts, now=now) for place in found.every}
         lanes.append(_lane(found, facts, papers, old, upgrade_schema=upgrade_schema and papers is not None))
         notices += [*found.notices, *_told(found, papers, old)]
-    if findings:
-        raise PlanError(findings)
+    if refused:
+        findings = [finding for error in refused for finding in error.findings]
+        raise (PlanInput if all(isinstance(error, PlanInput) for error in refused) else PlanError)(findings)
     return make_plan(fleet, facts, lanes, wishes, notices, purpose)
 
 
@@ -194,12 +197,13 @@ def point_of_no_return(
     replicas = sorted(found.replicas, key=lambda one: steps.told_primary(facts[one.node]))
     inside = [place for place in (*found.connected, *replicas, primary) if place in leaving]
     acting = steps.told_primary(facts[primary.node])
+    lost = behind(primary.node, facts, stands=any(place.inside for place in found.every))
     backups = [steps.backup(name, place, facts[place.node]) for place in found.every if place.joined]
     parts: list[Part] = [
         Gate(
             id=f"{name}/{POINT_OF_NO_RETURN}",
             name=POINT_OF_NO_RETURN,
-            needs=needs or _needs(found, old, leaving, rebuilt=rebuilt),
+            needs=needs or _needs(found, old, leaving, rebuilt=rebuilt, lost=lost),
             two_people=found.settled,
         ),
         Par(
@@ -292,14 +296,14 @@ def _lost(old: Mapping[str, str], leaving: Sequence[Place]) -> str:
     return "; ".join(sorted({text for place in leaving if (text := old[place.node])}))
 
 
-def _needs(found: Places, old: Mapping[str, str], leaving: Sequence[Place], *, rebuilt: bool) -> str:
+def _needs(found: Places, old: Mapping[str, str], leaving: Sequence[Place], *, rebuilt: bool, lost: str) -> str:
     who = " by a second person, since the primary was named by hand," if found.settled else ""
     if not rebuilt:
         what = f"that {found.cluster} is dissolved"
-        lost = "from the first `remove` on what is written to one node does not reach the others"
+        writes = "from the first `remove` on what is written to one node does not reach the others"
     else:
         what = f"of the rebuild of {found.cluster} on the data of {found.primary.node}"
-        lost = "writes to any node but the primary are lost from the first `remove` to the last barrier"
+        writes = "writes to any node but the primary are lost from the first `remove` to the last barrier"
     if not leaving:
         return (
             f"approval{who} {what}; the data of every other joined node is overwritten; only the backups have it then"
@@ -309,7 +313,8 @@ def _needs(found: Places, old: Mapping[str, str], leaving: Sequence[Place], *, r
     back = "the old files are a way back"
     if gone:
         back = f"there is no way back except the backups (the old files of {nodes} are none, see the notices)"
-    return f"approval{who} {what}; {lost}; {back}"
+    warning = f"{lost}; " if lost and rebuilt else ""
+    return f"approval{who} {what}; {warning}{writes}; {back}"
 
 
 def _told(found: Places, papers: Papers | None, old: Mapping[str, str]) -> list[str]:
@@ -329,4 +334,6 @@ def _told(found: Places, papers: Papers | None, old: Mapping[str, str]) -> list[
         told.append(f"{found.cluster}: no way back except the backups, once the first node is removed: {reasons}")
     if papers is not None and papers.ca_kept:
         told.append(f"{found.cluster}: the database CA {papers.ca}.crt is good for long, so it is kept")
+    elif papers is not None and papers.new_ca_because:
+        told.append(f"{found.cluster}: a new database CA {papers.ca}.crt is made, since {papers.new_ca_because}")
     return told

@@ -7,11 +7,11 @@ person must approve.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from workflows.errors import Finding, PlanError
+from workflows.errors import Finding, PlanError, PlanInput, Unreachable
 from workflows.facts import DatabaseFact, NodeFacts
 from workflows.inventory import Cluster, DatabaseRole, Node
 from workflows.inventory.checks import is_ip
@@ -146,21 +146,26 @@ def places(
     primary: str = "",
     building: bool = False,
     dissolving: bool = False,
-    silent: frozenset[str] = frozenset(),
+    silent: Collection[str] = frozenset(),
 ) -> Places:
     """Return who is who in *cluster*; *primary* is the node a person named, *building* when no cluster stands yet.
 
     *dissolving*: nobody comes in again, so no data is overwritten. *silent* are nodes that the last survey could not
-    read. Raises: PlanError with every finding.
+    read, as a mapping with the error of each where it is known. Raises: PlanError with every finding.
     """
     members = tuple(node for node in cluster.nodes if node.database in {DatabaseRole.JOINED, DatabaseRole.CONNECTED})
     joined = tuple(node for node in members if node.database is DatabaseRole.JOINED)
-    _raise_if(_shape(cluster, joined, primary))
-    _raise_if(_silent(members, facts, silent))
+    _raise_if(_shape(cluster, joined))
+    if primary and primary not in {node.name for node in joined}:
+        remedy = f"Name one of: {', '.join(node.name for node in joined)}."
+        raise PlanInput([Finding(primary, "cannot be the primary: it is not `database: joined`", remedy)])
+    if missing := _silent(members, facts, silent):
+        answered = [node for node in members if node.name not in {one.where for one in missing}]
+        raise PlanError([*missing, *_quarrel(cluster, _named(answered, facts))])
     _raise_if([*_roles(cluster, facts), *_states(members, facts, building=building)])
     named = _named(members, facts)
     # In a first building there is nobody to contradict; the gate shows whose data it is.
-    settled = bool(primary) and not building and named != {primary}
+    settled = bool(primary) and not building and set(named) != {primary}
     inside = {node.name for node in members if not _known(facts, node.name).disabled}
     chosen = primary or _agreed(cluster, joined, named, inside, building=building)
     _raise_if([*_reachable(next(node for node in joined if node.name == chosen), facts)])
@@ -168,7 +173,7 @@ def places(
         cluster=cluster.name,
         every=tuple(_place(node, facts[node.name], chosen) for node in members),
         settled=settled,
-        notices=tuple(_notices(joined, facts, named, chosen, dissolving=dissolving)),
+        notices=tuple(_notices(cluster.name, joined, facts, named, chosen, dissolving=dissolving)),
     )
 
 
@@ -177,7 +182,7 @@ def _raise_if(findings: Sequence[Finding]) -> None:
         raise PlanError(findings)
 
 
-def _shape(cluster: Cluster, joined: Sequence[Node], primary: str) -> list[Finding]:
+def _shape(cluster: Cluster, joined: Sequence[Node]) -> list[Finding]:
     found: list[Finding] = []
     if not joined:
         found.append(
@@ -186,26 +191,34 @@ def _shape(cluster: Cluster, joined: Sequence[Node], primary: str) -> list[Findi
     if len(joined) > MOST_JOINED:
         what = f"{len(joined)} nodes are `database: joined`; a cluster takes {MOST_JOINED}"
         found.append(Finding(cluster.name, what, "Let the others be `database: connected`."))
-    if primary and joined and primary not in {node.name for node in joined}:
-        names = ", ".join(node.name for node in joined)
-        found.append(Finding(primary, "cannot be the primary: it is not `database: joined`", f"Name one of: {names}."))
     return found
 
 
-def _silent(members: Sequence[Node], facts: Mapping[str, NodeFacts], silent: frozenset[str]) -> list[Finding]:
+def _silent(members: Sequence[Node], facts: Mapping[str, NodeFacts], silent: Collection[str]) -> list[Finding]:
+    errors = silent if isinstance(silent, Mapping) else {}
     known = {node.name: facts[node.name] for node in members if node.name in facts and node.name not in silent}
     newest = max((datetime.fromisoformat(one.at) for one in known.values()), default=None)
     found: list[Finding] = []
     for node in members:
         one = known.get(node.name)
         if one is None or (newest and newest - datetime.fromisoformat(one.at) > SILENT_AFTER):
-            what = f"is {node.database.value} and did not answer the last survey: what its database holds is not known"
-            remedy = "Bring it back and survey again; if it is gone for good, set `database: none` in the inventory."
-            found.append(Finding(node.name, what, remedy))
+            found.append(_unread(node, errors.get(node.name)))
         elif one.database_cluster is None:
             what = "did not tell the status of its database cluster"
             found.append(Finding(node.name, what, "Read `database cluster status` on it by hand, then survey again."))
     return found
+
+
+def _unread(node: Node, error: Mapping[str, str] | None) -> Finding:
+    """Return what is said of a node that the last survey could not read; *error* is why, where it is known."""
+    unknown = "what its database holds is not known"
+    gone = "Bring it back and survey again; if it is gone for good, set `database: none` in the inventory."
+    if error is None or error.get("code") == Unreachable.__name__:
+        why = f" ({error['text']})" if error else ""
+        what = f"is {node.database.value} and did not answer the last survey: {unknown}{why}"
+        return Finding(node.name, what, gone)
+    what = f"is {node.database.value} and could not be read by the last survey: {error['text']}; {unknown}"
+    return Finding(node.name, what, f"{error.get('remedy') or 'Mend the cause.'} Then survey again.")
 
 
 def _roles(cluster: Cluster, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
@@ -243,36 +256,59 @@ def _states(members: Sequence[Node], facts: Mapping[str, NodeFacts], *, building
             remedy = "Wait until `database cluster status` says (Success) or (Failed), then survey again."
             yield Finding(node.name, f"`{fact.last_command}` is still under way", remedy)
     if building and inside:
-        what = f"{', '.join(inside)} are in a database cluster already"
+        what = f"{', '.join(inside)} {'are' if len(inside) > 1 else 'is'} in a database cluster already"
         yield Finding(members[0].cluster, what, "Use `certbridge plan --database renew` (or `dissolve` first).")
     if not building and not inside:
         remedy = "Use `certbridge plan --database build --primary NODE`; its data is what all get."
         yield Finding(members[0].cluster, "no node is in a database cluster", remedy)
 
 
-def _named(members: Sequence[Node], facts: Mapping[str, NodeFacts]) -> set[str]:
-    """Return the nodes that are called the primary by any node that is in a cluster; "" for who names none."""
+def _named(members: Sequence[Node], facts: Mapping[str, NodeFacts]) -> dict[str, list[str]]:
+    """Return {who is called the primary: the nodes in a cluster that say so}; "" for who names none.
+
+    A primary that is none of *members* stands there by its address.
+    """
     of_address = {address: node.name for node in members if (address := _address(node, facts[node.name]))}
-    return {
-        of_address.get(_known(facts, node.name).primary, "")
-        for node in members
-        if not _known(facts, node.name).disabled
-    }
+    found: dict[str, list[str]] = {}
+    for node in members:
+        fact = _known(facts, node.name)
+        if not fact.disabled:
+            found.setdefault(of_address.get(fact.primary, fact.primary), []).append(node.name)
+    return found
 
 
-def _agreed(cluster: Cluster, joined: Sequence[Node], named: set[str], inside: set[str], *, building: bool) -> str:
+def _who_names_whom(named: Mapping[str, Sequence[str]]) -> str:
+    """Return "a1, a2 name a1; b1 names none"."""
+    return "; ".join(
+        f"{', '.join(who)} {'name' if len(who) > 1 else 'names'} {primary or 'none'}" for primary, who in named.items()
+    )
+
+
+def _quarrel(cluster: Cluster, named: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Return the finding that nodes do not agree on one primary, [] where they do."""
+    if len(named) <= 1:
+        return []
+    what = f"its nodes do not agree on one primary: {_who_names_whom(named)}"
+    remedy = "Read `database cluster status` on each; if you know whose data is to live, say `--primary NODE`."
+    return [Finding(cluster.name, what, remedy)]
+
+
+def _agreed(
+    cluster: Cluster, joined: Sequence[Node], named: Mapping[str, Sequence[str]], inside: set[str], *, building: bool
+) -> str:
     if building:
         if len(joined) == 1:
             return joined[0].name
         remedy = "Say whose data all are to get: `--primary NODE`. The data of the other joined nodes is overwritten."
-        raise PlanError([Finding(cluster.name, "nothing tells which node holds the data to keep", remedy)])
-    names = {node.name for node in joined}
-    if len(named) != 1 or not named <= names:
-        shown = ", ".join(sorted(name or "none" for name in named))
-        what = f"its nodes do not agree on one primary (they name: {shown})"
-        remedy = "Read `database cluster status` on each; if you know whose data is to live, say `--primary NODE`."
-        raise PlanError([Finding(cluster.name, what, remedy)])
+        raise PlanInput([Finding(cluster.name, "nothing tells which node holds the data to keep", remedy)])
+    _raise_if(_quarrel(cluster, named))
     primary = next(iter(named))
+    if primary not in {node.name for node in joined}:
+        what = f"{_who_names_whom(named)} as the primary, which is no joined node of the inventory"
+        remedy = "Read `database cluster status` on each; if you know whose data is to live, say `--primary NODE`."
+        if not primary:
+            what = f"no node names a primary ({', '.join(named[primary])})"
+        raise PlanError([Finding(cluster.name, what, remedy)])
     if primary not in inside:
         # Since it left, its data may be older than that of the others, or a standalone server's own.
         what = f"its nodes name {primary} as their primary, but {primary} says that it is in no cluster"
@@ -303,16 +339,35 @@ def _place(node: Node, facts: NodeFacts, primary: str) -> Place:
     )
 
 
+def behind(primary: str, facts: Mapping[str, NodeFacts], *, stands: bool) -> str:
+    """Return what is lost when *primary* leads from now on, since another node is ahead of it; "" when nothing is.
+
+    *stands*: some node is in a cluster, so there may be one that is ahead.
+    """
+    fact = _known(facts, primary)
+    if not stands or (fact.me is not None and (fact.me.role == PRIMARY or fact.me.in_sync)):
+        return ""
+    where = "is in no cluster now" if fact.disabled else "is not in sync"
+    return f"{primary} {where}: what the acting primary has and it does not is lost"
+
+
 def _notices(
-    joined: Sequence[Node], facts: Mapping[str, NodeFacts], named: set[str], primary: str, *, dissolving: bool
+    cluster: str,
+    joined: Sequence[Node],
+    facts: Mapping[str, NodeFacts],
+    named: Mapping[str, Sequence[str]],
+    primary: str,
+    *,
+    dissolving: bool,
 ) -> Iterator[str]:
-    if named and named != {primary}:
-        shown = ", ".join(sorted(name or "none" for name in named))
-        yield f"{primary} is the primary because a person said so; by their status the nodes name: {shown}"
+    if named and set(named) != {primary}:
+        yield f"{cluster}: {primary} is the primary because a person said so; by status {_who_names_whom(named)}"
     if dissolving:
         return
+    if lost := behind(primary, facts, stands=bool(named)):
+        yield f"{cluster}: {lost}"
     if len(joined) > 1 and len(joined) % 2 == 0:
-        yield f"{len(joined)} joined nodes: an odd number is recommended (mmp-reference 3.2)"
+        yield f"{cluster}: {len(joined)} nodes are joined; Cisco recommends an odd number"
     for node in joined:
         fact = _known(facts, node.name)
         if node.name == primary:

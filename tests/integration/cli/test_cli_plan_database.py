@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 
-from tests.integration.cli.database_facts import CLUSTER, NODES, survey_databases
+from tests.integration.cli.database_facts import CLUSTER, NODES, database_facts, survey_databases
+from workflows.facts import DatabaseFact, DatabaseState
+from workflows.journal import stock
 
 
 def test_plan_shows_every_line_with_its_question_in_the_order_of_the_rebuild(world):
@@ -83,6 +88,10 @@ def test_a_cluster_is_taken_whole_whatever_was_selected(world):
         (["--primary", "cms1"], "`--primary` is for database clusters"),
         (["--upgrade-schema"], "`--upgrade-schema` is for database clusters"),
         (["--database", "dissolve", "--upgrade-schema"], "no schema to upgrade"),
+        (["--database", "renew", "--upgrade-schema"], "A renewal leaves the schema as it is"),
+        (["--database", "dissolve", "--primary", "cms1"], "nobody needs to be named"),
+        (["--database", "renew", "--primary", "nosuch"], "nosuch: is in no database cluster of the selection"),
+        (["--database", "renew", "--primary", "cms3"], "cms3: cannot be the primary"),
     ],
 )
 def test_options_that_do_not_fit_together_are_refused(world, words, said):
@@ -92,6 +101,31 @@ def test_options_that_do_not_fit_together_are_refused(world, words, said):
         result = world.say(command, *words)
         assert result.exit_code == 2
         assert said in result.stderr
+
+
+def test_building_without_a_primary_is_wrong_input(world):
+    """Nothing on the servers can tell whose data is to live, so it must be said: exit 2."""
+    world.fleet.write_text(CLUSTER)
+    for node in NODES:
+        out = DatabaseFact(state="Disabled")
+        facts = replace(
+            database_facts(node), database=DatabaseState.DISABLED, database_primary="", database_cluster=out
+        )
+        world.journal.write(partial(stock.put_facts, node=node, facts=facts.to_json()))
+    result = world.say("plan", "--database", "build")
+    assert result.exit_code == 2
+    assert "nothing tells which node holds the data to keep" in result.stderr
+
+
+def test_warnings_of_the_inventory_come_with_the_plan_and_not_with_the_run(world):
+    """Two joined nodes: once is enough. `--node` is no smaller plan, and that is said."""
+    survey_databases(world)
+    world.beat()
+    warned = "an even number of nodes (2) is joined"
+    planned = world.say("plan", "--database", "renew", "--node", "cms3").stderr
+    assert warned in planned
+    assert "a database cluster changes as a whole" in planned
+    assert warned not in world.say("run", "--database", "renew", "--yes").stderr
 
 
 def test_findings_come_with_remedies(world):
@@ -111,6 +145,7 @@ def test_a_node_that_did_not_answer_its_last_survey_is_named(world):
     result = world.say("plan", "--database", "renew")
     assert result.exit_code == 1
     assert "cms2: is joined and did not answer the last survey" in result.stderr
+    assert "not known (no route to host)" in result.stderr
     assert "set `database: none`" in result.stderr
 
 

@@ -90,14 +90,17 @@ def test_nodes_that_name_another_primary_make_no_plan(node: str) -> None:
     """Joined or connected: whoever tells another story is heard."""
     me = {"a2": 2, "b1": 0}[node]
     facts = changed(database_facts(FLEET), node, members=rows("replica", "primary", "replica", me=me))
-    assert findings_of(facts) == ["seoul: its nodes do not agree on one primary (they name: a1, a2)"]
+    (told,) = findings_of(facts)
+    assert told.startswith("seoul: its nodes do not agree on one primary: a1, ")
+    assert told.endswith(f"; {node} names a2")
 
 
 @pytest.mark.parametrize("roles", [("replica", "replica", "unknown"), ("primary", "primary", "replica")])
 def test_a_node_that_names_none_or_two_makes_no_plan(roles: tuple[str, ...]) -> None:
     """Only one primary is one."""
     facts = changed(database_facts(FLEET), "a2", members=rows(*roles, me=2))
-    assert findings_of(facts) == ["seoul: its nodes do not agree on one primary (they name: a1, none)"]
+    expected = "seoul: its nodes do not agree on one primary: a1, a3, b1 name a1; a2 names none"
+    assert findings_of(facts) == [expected]
 
 
 def test_a_primary_that_left_is_not_taken_at_its_peers_word() -> None:
@@ -117,7 +120,8 @@ def test_a_connected_node_is_never_the_primary() -> None:
         odd = DatabaseMember(address="10.97.0.4", role="primary")
         facts = changed(facts, node, members=(*others, odd))
     fleet = a_fleet(replace(FLEET.clusters[0], nodes=tuple(_moved(node) for node in FLEET.clusters[0].nodes)))
-    assert findings_of(facts, fleet=fleet) == ["seoul: its nodes do not agree on one primary (they name: b1)"]
+    expected = "seoul: a1, a2, a3, b1 name b1 as the primary, which is no joined node of the inventory"
+    assert findings_of(facts, fleet=fleet) == [expected]
 
 
 def _moved(node: Any) -> Any:
@@ -132,8 +136,19 @@ def test_a_person_settles_a_quarrel_and_a_second_one_approves() -> None:
     assert removes == ["b1", "a3", "a1", "a2"]
     assert gate.two_people
     assert "by a second person, since the primary was named by hand" in gate.needs
-    assert "a2 is the primary because a person said so; by their status the nodes name: a1" in plan.notices
-    assert not any("a1 is not in sync" in text for text in plan.notices)
+    assert "seoul: a2 is the primary because a person said so; by status a1, a2, a3, b1 name a1" in plan.notices
+    assert not any("is not in sync" in text for text in (*plan.notices, gate.needs))
+
+
+def test_a_person_who_names_a_replica_that_is_behind_is_warned() -> None:
+    """What it has not copied yet is gone for good, so notices and gate say so."""
+    facts = changed(database_facts(FLEET), "a2", members=rows("primary", "replica", "replica", me=2))
+    plan = database_plan(FLEET, facts, primary="a2")
+    lost = "a2 is not in sync: what the acting primary has and it does not is lost"
+    assert f"seoul: {lost}" in plan.notices
+    assert lost in gates_of(plan)["point-of-no-return"].needs
+    out = database_plan(FLEET, database_facts(FLEET, outside=["a2"]), primary="a2")
+    assert "a2 is in no cluster now: what the acting primary has" in gates_of(out)["point-of-no-return"].needs
 
 
 def test_a_person_who_names_what_all_name_settles_nothing() -> None:
@@ -181,6 +196,29 @@ def test_a_node_that_did_not_answer_makes_no_plan(node: str, how: str) -> None:
     expected = f"{node}: is {role} and did not answer the last survey: what its database holds is not known"
     assert [expected] == findings_of(facts, silent=silent)
     assert [expected] == findings_of(facts, silent=silent, primary="a1")
+
+
+def test_a_node_that_could_not_be_read_says_why() -> None:
+    """A refused password is no reason to give a node up: the finding tells the reason and its own remedy."""
+    error = {"code": "LoginRefused", "text": "the server refused user 'admin'", "remedy": "Correct it."}
+    with pytest.raises(PlanError) as refused:
+        database_plan(FLEET, database_facts(FLEET), silent={"a3": error})
+    (finding,) = refused.value.findings
+    assert finding.what.startswith(
+        "is joined and could not be read by the last survey: the server refused user 'admin'"
+    )
+    assert finding.remedy == "Correct it. Then survey again."
+    away = {"code": "Unreachable", "text": "no route to host", "remedy": ""}
+    (told,) = findings_of(silent={"a3": away})
+    assert told.endswith("what its database holds is not known (no route to host)")
+
+
+def test_a_quarrel_is_told_beside_a_node_that_did_not_answer() -> None:
+    """Who names whom and who is missing come at once."""
+    facts = changed(database_facts(FLEET), "a2", members=rows("replica", "primary", "replica", me=2))
+    silent, quarrel = findings_of(facts, silent=frozenset({"a3"}))
+    assert silent.startswith("a3: is joined and did not answer")
+    assert quarrel == "seoul: its nodes do not agree on one primary: a1, b1 name a1; a2 names a2"
 
 
 def test_no_facts_at_all_name_every_node() -> None:
@@ -310,7 +348,7 @@ def test_a_primary_that_is_gone_for_good_is_given_up_by_the_inventory() -> None:
         replace(node, database=DatabaseRole.NONE) if node.name == "a1" else node for node in FLEET.clusters[0].nodes
     )
     fleet = a_fleet(replace(FLEET.clusters[0], nodes=nodes))
-    expected = "seoul: its nodes do not agree on one primary (they name: none)"
+    expected = "seoul: a2, a3, b1 name 10.97.0.1 as the primary, which is no joined node of the inventory"
     assert findings_of(facts, fleet=fleet) == [expected]
     plan = database_plan(fleet, facts, primary="a3")
     assert ids_of(plan)[:4] == ["b1/remove", "a2/remove", "a3/remove", "a3/initialize"]
@@ -668,7 +706,7 @@ def test_even_numbers_and_replicas_out_of_sync_are_told() -> None:
     behind = [*rows("primary", "replica", "replica", "replica", me=3)]
     plan = database_plan(fleet, changed(database_facts(fleet), "a3", members=tuple(behind)))
     assert plan.notices[:2] == (
-        "4 joined nodes: an odd number is recommended (mmp-reference 3.2)",
+        "seoul: 4 nodes are joined; Cisco recommends an odd number",
         "a3 is not in sync now; what it alone holds is overwritten by the data of a1",
     )
 
