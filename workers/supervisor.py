@@ -297,7 +297,7 @@ def _stop_group(settings: Settings, group: str) -> None:
     began, said = time.monotonic(), False
     while left := [name for name in members if processes(settings).get(name, ("", 0))[1]]:
         if not said and time.monotonic() - began > 2:
-            say(f"Waiting for {', '.join(sorted(left))} to end what they do.")
+            say(f"Waiting for {', '.join(sorted(left))} to end.")
             said = True
         time.sleep(_LOOK_AGAIN_S)
 

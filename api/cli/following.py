@@ -175,7 +175,9 @@ def line_of(event: Event) -> str:
     data = event.data
     what = event.kind.value.replace("_", " ")
     if event.kind is Kind.GATE_OPENED and data.get("again"):
-        what = "gate opened again, the earlier approval is void"
+        # A person who resumes a lane opens the gate that was rejected; else it is the engine that takes back.
+        rejected = event.actor != "engine"
+        what = f"gate opened again, {'after its rejection' if rejected else 'the earlier approval is void'}"
     where = event.step or event.lane or event.run
     error = data.get("error") or {}
     why = " ".join(

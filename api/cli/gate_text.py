@@ -87,6 +87,25 @@ def lines(plan: Plan, found: Sequence[dict[str, Any]]) -> Iterator[Spans]:
     yield from plan_text.notices(plan)
 
 
+def short_lines(plan: Plan, found: Sequence[dict[str, Any]]) -> Iterator[Spans]:
+    """Yield gates that `described` returned in a few lines each: what is decided on, and what it costs."""
+    from api.cli import plan_text
+    from workflows.plan import Plan as AnyPlan
+
+    for one in found:
+        lane = plan.lane(one["lane"])
+        yield (f"{one['gate']} of lane {one['lane']}: ", (one["status"], STYLES.get(one["status"], "")))
+        if one["voided"]:
+            yield ("  ", (f"an earlier approval is void: {one['voided']}", "bold red"))
+        if one["waiting"]:
+            yield (f"  waiting on: {one['waiting']['on']}",)
+        yield (f"  digest {one['digest']}",)
+        if one["database"]:
+            yield list(plan_text.outage_lines(lane))[-1]
+        rest = AnyPlan(kind=plan.kind, fleet={}, lanes=(_behind(lane, one["id"]),))
+        yield ("  behind it: ", *plan_text.sums_line(rest))
+
+
 def _papers(one: dict[str, Any]) -> Iterator[Spans]:
     made = {each["wish"]: each for each in one["made"]}
     for each in one["requests"]:

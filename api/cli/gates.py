@@ -235,21 +235,46 @@ def _decide(
         chosen = [one for one in every if one.state.status == "open"] or every[-1:]
         if digest and len(chosen) > 1:
             raise InputError("--digest names one gate, but several are open.", remedy="Say `--lane` or `--gate` too.")
+        _check(chosen, decision, digest=digest, reason=reason)
         if any(one.state.status == "open" for one in chosen):
-            for line in gate_text.lines(_plan(journal, name), gate_text.described(journal, name, chosen)):
+            # Who says `--yes` has seen all of it before, in `gates show`.
+            text = gate_text.short_lines if yes else gate_text.lines
+            for line in text(_plan(journal, name), gate_text.described(journal, name, chosen)):
                 note("".join(bare(span) for span in line))
             confirm(f"{decision.capitalize()} {', '.join(f'{one.lane} {one.gate.name}' for one in chosen)}?", yes=yes)
         for one in chosen:
-            bound = one.state.digest if len(digest) >= 12 and one.state.digest.startswith(digest) else digest
             # Without --digest the decision is bound to what was just shown, not to what stands there by now.
-            shown = bound or one.state.digest
+            bound = _bound(one, digest) or one.state.digest
             actions.decide(
-                journal, one, decision=decision, by=account(), digest=shown, reason=reason, not_before=not_before
+                journal, one, decision=decision, by=account(), digest=bound, reason=reason, not_before=not_before
             )
             word = "approved" if decision == "approve" else "rejected"
             say((word, STYLES[word]), f" {one.gate.name} of lane {one.lane}, digest {one.state.digest[:12]}")
     if decision == "approve" and any(one.gate.name == "sign" for one in chosen):
         note(f"CSR files: `certbridge gates csr {name} --out DIR`; then `certbridge gates deliver FILE…`")
+
+
+def _check(chosen: Sequence[OpenGate], decision: str, *, digest: str, reason: str) -> None:
+    """Return when this person may decide so: nobody reads a hundred lines to be refused. Raises: GateError."""
+    from workflows.gate import check_decision
+
+    for one in chosen:
+        if one.state.status == "open":
+            check_decision(
+                decision=decision,
+                by=account(),
+                requested_by=one.requested_by,
+                four_eyes=one.four_eyes,
+                two_people=one.gate.two_people,
+                digest=_bound(one, digest),
+                current_digest=one.state.digest,
+                reason=reason,
+            )
+
+
+def _bound(one: OpenGate, digest: str) -> str:
+    """Return the whole digest that *digest*, whole or its first 12 digits, means."""
+    return one.state.digest if len(digest) >= 12 and one.state.digest.startswith(digest) else digest
 
 
 def _opened(journal: Journal, run: str, lane: str, gate: str) -> tuple[OpenGate, ...]:
@@ -269,10 +294,28 @@ def _run(journal: Journal, run: str) -> str:
         return run_id(journal, run)
     waiting = _waiting_runs(journal)
     if not waiting:
-        raise GateError("No run waits for people.", remedy="Name the run; see `certbridge runs list`.")
+        raise GateError(
+            f"No run waits for people.{_last_decision(journal)}", remedy="Name the run; see `certbridge runs list`."
+        )
     if len(waiting) > 1:
         raise InputError(f"Several runs wait: {', '.join(waiting)}.", remedy="Say which one you mean.")
     return waiting[0]
+
+
+def _last_decision(journal: Journal) -> str:
+    """Return a sentence about the gate that was decided last, "" when there was none of late."""
+    decided = [
+        (gate.decided_at, run.run, lane.name, gate)
+        for run in journal.runs(limit=20)
+        for lane in journal.state(run.run).lanes.values()
+        for gate in lane.gates.values()
+        if gate.decided_at
+    ]
+    if not decided:
+        return ""
+    at, run, lane, gate = max(decided, key=lambda one: one[0])
+    word = "rejected" if gate.status == "rejected" else "approved"
+    return f" The last one, {gate.name} of lane {lane} of run {run}, was {word} by {gate.decided_by} at {moment(at)}."
 
 
 def _waiting_runs(journal: Journal) -> list[str]:

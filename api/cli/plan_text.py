@@ -50,14 +50,23 @@ def lines(plan: Plan, *, first: bool = False) -> Iterator[Spans]:
 
 def reasons(plan: Plan, lane: str) -> str:
     """Return why the certificates of a lane are due, the first few reasons; "" when the plan says nothing of it."""
-    own = {wish: said for wish, said in plan.wishes.items() if wish.partition("/")[0] == lane}
-    # All certificates of a database change together, so each of its wishes has the same reasons.
-    named = plan.kind != DATABASE
-    every = dict.fromkeys(
-        f"{wish.partition('/')[2]}: {why}" if named else str(why) for wish, said in own.items() for why in said["why"]
-    )
+    own = [said for wish, said in plan.wishes.items() if wish.partition("/")[0] == lane]
+    # Certificates that change together have the same reasons.
+    every = dict.fromkeys(str(why) for said in own for why in said["why"])
     shown, more = list(every)[:REASONS], len(every) - REASONS
     return "; ".join((*shown, *([f"and {more} more"] if more > 0 else [])))
+
+
+def short_lines(plan: Plan) -> Iterator[Spans]:
+    """Yield the plan in a few lines: what it is for, which lanes, why each is due, and the sums."""
+    if plan.purpose:
+        yield ((f"{plan.kind} {plan.purpose}", "bold"),)
+    for lane in plan.lanes:
+        why = reasons(plan, lane.name)
+        yield ((f"lane {lane.name}", "bold"), f": {counted(len(list(lane.steps())), 'step')}")
+        if why:
+            yield (f"  due because: {why}",)
+    yield sums_line(plan)
 
 
 def notices(plan: Plan) -> Iterator[Spans]:

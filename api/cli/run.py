@@ -30,7 +30,7 @@ from api.cli.surroundings import (
     open_journal,
     read_bytes,
 )
-from workflows.errors import CertificateError, Finding, InputError
+from workflows.errors import CertificateError, Finding, InputError, Reserved
 
 if TYPE_CHECKING:
     from workflows.journal import Journal, Transaction
@@ -78,7 +78,11 @@ def run(
     settings = load_settings()
     with open_journal(settings) as journal:
         planning.check_fresh(journal, made)
-        for line in (*plan_text.lines(made, first=True), *plan_text.notices(made)):
+        need_worker(journal)
+        _check_free(journal, made)
+        # Who says `--yes` has seen the lines before, in the plan.
+        shown = plan_text.short_lines(made) if yes else plan_text.lines(made, first=True)
+        for line in (*shown, *plan_text.notices(made)):
             note("".join(span if isinstance(span, str) else span[0] for span in line))
         note(f"digest {made.digest()}; whatever interrupts a service waits behind the gates")
         confirm("Begin with these lines?", yes=yes)
@@ -106,6 +110,24 @@ def start(journal: Journal, settings: Settings, made: Plan, *, by: str) -> str:
     name = new_run_id(now())
     start_run(journal, made, by=by, run=name, also=_sealing(settings, name, brought) if brought else None)
     return name
+
+
+def _check_free(journal: Journal, made: Plan) -> None:
+    """Return when no other run holds what *made* needs; nobody reads a plan that cannot begin. Raises: Reserved."""
+    from workflows.journal import runs
+    from workflows.plan import DATABASE
+
+    held = journal.read(runs.reservations)
+    wanted = [f"node:{node}" for node in made.nodes() if node]
+    wanted += [f"cluster:{lane.name}" for lane in made.lanes if made.kind == DATABASE]
+    for resource in wanted:
+        if run := held.get(resource):
+            raise Reserved(
+                f"{resource} is held by run {run}.",
+                remedy=f"Wait for run {run} to end, or cancel it with `certbridge runs cancel {run}`.",
+                run=run,
+                resource=resource,
+            )
 
 
 def read_brought(made: Plan) -> dict[str, bytes]:

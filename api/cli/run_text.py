@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,7 @@ def lines(shown: RunView, *, short: bool = False) -> Iterator[Spans]:
         (shown.status, STYLES.get(shown.status, "")),
     )
     for lane in shown.lanes:
-        yield from _lane(lane, shown.kind, short=short)
+        yield from _lane(lane, shown, short=short)
     if not short:
         yield from outage_lines(shown)
 
@@ -100,7 +101,7 @@ def show_end(shown: RunView) -> None:
         for reason in lane.reason.splitlines():
             say("  ", (reason, "red"))
         for part in lane.parts:
-            for line in _error(part, "  "):
+            for line in _error(part, "  ", shown, lane):
                 say(*line)
         for line in waiting_lines(lane):
             say(*line)
@@ -151,13 +152,33 @@ def usually(span: Sequence[int]) -> str:
 def _next(shown: RunView) -> Iterator[str]:
     if shown.outcome != "open":
         return
-    if any(lane.waiting and lane.waiting.people for lane in shown.lanes):
-        yield f"next: `certbridge gates show {shown.run}`"
-    elif any(lane.status in {"stopped", "paused"} for lane in shown.lanes):
+    states = {lane.status for lane in shown.lanes}
+    rejected = any(part.status == "rejected" for lane in shown.lanes for part in lane.parts)
+    if any(lane.waiting and lane.waiting.people for lane in shown.lanes) and not rejected:
+        again = any(_is_voided(lane) for lane in shown.lanes)
+        yield f"next: {'look at it again and approve or reject: ' if again else ''}`certbridge gates show {shown.run}`"
+    elif rejected or "stopped" in states:
         yield f"next: mend the cause, then `certbridge runs resume {shown.run}`"
+    elif "paused" in states:
+        yield f"next: `certbridge runs resume {shown.run}`"
 
 
-def _lane(lane: LaneView, kind: str, *, short: bool) -> Iterator[Spans]:
+def _is_voided(lane: LaneView) -> bool:
+    """Return whether the lane waits at a gate again, since what a reading behind it found made the approval void."""
+    return lane.waiting is not None and any(part.status == "undone" and part.error for part in lane.parts)
+
+
+def _remedy(text: str, shown: RunView, lane: LaneView) -> str:
+    """Return a remedy as it fits this run now: its id is known, and what is over is not resumed."""
+    if "runs resume" in text and (shown.outcome != "open" or lane.status == "cancelled"):
+        book = f"; `certbridge runs runbook {shown.run}` has the lines by hand" if shown.kind == DATABASE else ""
+        return f"This run is over; `certbridge runs report {shown.run}` has every reply{book}."
+    if _is_voided(lane):
+        return f"Look at it again and approve or reject: `certbridge gates show {shown.run}`."
+    return re.sub(r"\bRUN\b", shown.run, text)
+
+
+def _lane(lane: LaneView, shown: RunView, *, short: bool) -> Iterator[Spans]:
     done = sum(part.status == "done" for part in lane.parts)
     yield (
         (f"lane {lane.name}", "bold"),
@@ -173,11 +194,11 @@ def _lane(lane: LaneView, kind: str, *, short: bool) -> Iterator[Spans]:
             continue
         if part.stage and part.stage != stage:
             stage = part.stage
-            yield (("  " + f"{stage} {stage_name(kind, stage)}".rstrip(), "bold dim"),)
+            yield (("  " + f"{stage} {stage_name(shown.kind, stage)}".rstrip(), "bold dim"),)
         yield _part(part)
         if part.status in {"running", "waiting"} and part.data.get("operation"):
             yield ("        ", (operation_text(part.node, part.data, _since(part)), "cyan"))
-        yield from _error(part, "        ")
+        yield from _error(part, "        ", shown, lane)
     yield from waiting_lines(lane)
 
 
@@ -212,12 +233,12 @@ def _took(part: PartView) -> str:
     return f"  {part.started_at:%H:%M:%S} {lasted(max(0.0, (end - part.started_at).total_seconds()))}{again}"
 
 
-def _error(part: PartView, indent: str) -> Iterator[Spans]:
+def _error(part: PartView, indent: str, shown: RunView, lane: LaneView) -> Iterator[Spans]:
     if part.error is None:
         return
     yield (indent, (f"{part.id}: {part.error.get('text', 'failed')}", "red"))
     for remedy in filter(None, part.error.get("remedy", "").splitlines()):
-        yield (f"{indent}→ {remedy}",)
+        yield (f"{indent}→ {_remedy(remedy, shown, lane)}",)
     if part.data.get("put_back"):
         yield (f"{indent}{part.node} was put back: its ports serve their old certificates again",)
     if part.data.get("rollback_failed"):

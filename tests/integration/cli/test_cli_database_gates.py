@@ -66,10 +66,18 @@ def test_named_primary_wants_a_second_person_even_without_four_eyes(world):
     run = started(world, "--primary", "cms2", change=lambda text: "four_eyes: false\n" + text)
     shown = world.ok("gates", "show", run)
     assert "who may decide: anyone but ann (a second person must" in shown
-    refused = world.say("gates", "approve", run, "--yes", by="ann")
+    refused = world.say("gates", "approve", run, by="ann")
     assert refused.exit_code == 2
     assert "may not approve it" in refused.stderr
-    world.ok("gates", "approve", run, "--yes", by="bob")
+    assert "database cluster remove" not in refused.stderr  # refused first, not after a hundred lines
+    approved = world.say("gates", "approve", run, "--yes", by="bob")
+    assert approved.exit_code == 0
+    assert len(approved.stderr.splitlines()) < 10
+    assert "the database cluster is away for " in approved.stderr
+    world.journal.write(partial(gates.pass_gate, run=run, lane="seoul", gate=f"seoul/{GATE}"))
+    late = world.say("gates", "approve", "--yes", by="eve")
+    assert late.exit_code == 2
+    assert f"The last one, {GATE} of lane seoul of run {run}, was approved by bob at " in late.stderr
 
 
 def test_voided_approval_says_why(world):

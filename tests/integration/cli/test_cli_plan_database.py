@@ -176,11 +176,14 @@ def test_run_shows_what_is_done_while_the_cluster_stands_and_asks_once(world):
     world.beat()
     refused = world.say("run", "--database", "renew")
     assert refused.exit_code == 2
+    assert "pki sign dbserver-1 dbca" in refused.stderr
+    assert "sftp upload dbclient-1.key" in refused.stderr
+    assert "database cluster remove" not in refused.stderr
     result = world.say("run", "--database", "renew", "--yes")
     assert result.exit_code == 0
-    assert "pki sign dbserver-1 dbca" in result.stderr
-    assert "sftp upload dbclient-1.key" in result.stderr
-    assert "database cluster remove" not in result.stderr
     run = result.stdout.strip()
     assert world.journal.plan(run)["purpose"] == "renew"
-    assert world.say("run", "--database", "renew", "--yes").exit_code == 4
+    held = world.say("run", "--database", "renew", "--yes")
+    assert held.exit_code == 4
+    assert "pki csr" not in held.stderr  # nobody reads a plan that cannot begin
+    assert f"held by run {run}" in held.stderr
