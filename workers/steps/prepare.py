@@ -46,6 +46,8 @@ async def _backup(context: StepContext, session: NodeSession) -> dict[str, Any]:
         await context.change(session, _line(context, LineKind.COMMAND))
     if not any(entry.name == name and entry.size for entry in await session.listing()):
         raise CommandRejected(f"`backup snapshot` left no file {name}.", node=context.step.node)
+    snapshot = _line(context, LineKind.COMMAND)
+    await context.settle(snapshot, context.number_of(snapshot))
     data = await context.fetch(session, _line(context, LineKind.FETCH))
     # A backup holds private keys, so it is kept sealed (DESIGN.md section 6).
     await context.seal(f"{context.run}/{context.step.node}/{name}", data)

@@ -53,6 +53,7 @@ async def _on_node(context: StepContext, session: NodeSession) -> bytes:
             if {key, csr} & there:
                 raise Drifted(f"Only one of {key} and {csr} is there after `pki csr`.", node=context.step.node)
             await context.change(session, ask)
+    await context.settle(ask, context.number_of(ask))
     return await context.fetch(session, fetch)
 
 
