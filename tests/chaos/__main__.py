@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -37,6 +38,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--small", action="store_true", help="three servers instead of ten")
     parser.add_argument("--quiet", action="store_true", help="do not tell each strike")
     arguments = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it leaves no process behind
     seed = int(time.time()) % 100_000 if arguments.seed is None else arguments.seed
     began = time.monotonic()
 
