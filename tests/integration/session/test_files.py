@@ -1,6 +1,7 @@
 """Files over real SFTP: proved uploads, guarded keys, translated errors."""
 
 import hashlib
+import itertools
 
 import pytest
 from cryptography.hazmat.primitives import serialization as ser
@@ -189,6 +190,7 @@ def test_planned_fetch_of_a_key_is_allowed(world):
         (b"", False),
         (b"\x30\x03\x02\x01\x03", False),
     ],
+    ids=itertools.count(),  # the bytes are random, and a test must have the same name in every process
 )
 def test_private_keys_are_known_by_their_content(data, is_key):
     """PEM and DER of every kind, encrypted or not; certificates and public keys are let through."""
