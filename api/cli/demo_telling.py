@@ -6,7 +6,9 @@ every line after "$" is run as shown.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -40,12 +42,17 @@ class Telling:
         self.world: World
 
     def __enter__(self) -> Self:
-        signal.signal(signal.SIGTERM, _interrupt)  # TERM takes everything down as Ctrl-C does
+        for number in (signal.SIGTERM, signal.SIGHUP):  # they take everything down as Ctrl-C does
+            signal.signal(number, _interrupt)
         self.world = World(keep=self.keeps, **self._settings)
         return self
 
     def __exit__(self, *error: object) -> None:
-        say(("Taking everything down again.", "dim"))
+        try:
+            say(("Taking everything down again.", "dim"))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _show_nothing_more()
         self.world.__exit__(*error)
 
     # ── the first chapters ───────────────────────────────────────────────────────────────────────────────────────────
@@ -78,9 +85,11 @@ class Telling:
         return time.monotonic() - self._began
 
     def must(self, *words: str, code: int = 0, shorten_to: int = 0) -> None:
-        """Show and run `certbridge words…`. Raises: EngineError: it did not end with *code*."""
+        """Show and run `certbridge words…`. Raises: EngineError: it did not end with *code*. BrokenPipeError."""
         found = self.world.run(*words, shorten_to=shorten_to)
         if found != code:
+            say("")
+            sys.stdout.flush()  # where nobody reads any more (`demo | head`), that is the reason, and not the command
             raise EngineError(
                 f"`certbridge {' '.join(words)}` ended with {found} and not with {code}; the demo cannot go on.",
                 remedy="Run the demo with `--keep` and read the logs, then report it.",
@@ -143,6 +152,13 @@ def answer(question: str) -> str:
 def _copy_private(source: Path, target: Path) -> None:
     target.touch(mode=0o600)
     target.write_bytes(source.read_bytes())
+
+
+def _show_nothing_more() -> None:
+    """Let what is still said go nowhere: whoever read it has gone, and the world must be taken down all the same."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

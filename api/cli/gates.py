@@ -28,7 +28,7 @@ RunOption = Annotated[str, typer.Option("--run", help="The run's id or @latest; 
 LaneOption = Annotated[str, typer.Option("--lane", help="Only this lane.")]
 GateOption = Annotated[
     Literal["", "sign", "go", "point-of-no-return"],
-    typer.Option("--gate", help="Only this gate: sign, go or point-of-no-return."),
+    typer.Option("--gate", metavar="NAME", help="Only this gate: sign, go or point-of-no-return."),
 ]
 
 LARGEST = 20_000_000

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 DatabaseOption = Annotated[
     Literal["", "renew", "build", "dissolve"],
-    typer.Option("--database", help="Plan for the database clusters instead: renew, build or dissolve."),
+    typer.Option(
+        "--database", metavar="PURPOSE", help="Plan for the database clusters instead: renew, build or dissolve."
+    ),
 ]
 PrimaryOption = Annotated[
     str,

@@ -51,9 +51,13 @@ def lines(plan: Plan, *, first: bool = False) -> Iterator[Spans]:
 def reasons(plan: Plan, lane: str) -> str:
     """Return why the certificates of a lane are due, the first few reasons; "" when the plan says nothing of it."""
     own = [said for wish, said in plan.wishes.items() if wish.partition("/")[0] == lane]
-    # Certificates that change together have the same reasons.
-    every = dict.fromkeys(str(why) for said in own for why in said["why"])
-    shown, more = list(every)[:REASONS], len(every) - REASONS
+    # Certificates that change together have the same reasons, and so have most nodes.
+    nodes: dict[str, list[str]] = {}
+    for why in dict.fromkeys(str(why) for said in own for why in said["why"]):
+        node, _, reason = why.partition(": ")
+        nodes.setdefault(reason, []).append(node)
+    every = [f"{', '.join(names)}: {reason}" for reason, names in nodes.items()]
+    shown, more = every[:REASONS], len(every) - REASONS
     return "; ".join((*shown, *([f"and {more} more"] if more > 0 else [])))
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from api.cli.surroundings import FleetOption
+from workflows.errors import InputError
 
 
 class Queue(StrEnum):
@@ -78,19 +79,36 @@ def simulator(
         float | None, typer.Option(help="Days left of the database certificates; else as --days-left.")
     ] = None,
     database: Annotated[
-        Literal["ready", "none"], typer.Option(help="Whether the database cluster stands, or is still to be built.")
+        Literal["ready", "none"],
+        typer.Option(metavar="STATE", help="Whether the database cluster stands (ready), or is to be built (none)."),
     ] = "ready",
+    primary: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Which joined server is the primary of the database; 0: the first.")
+    ] = 0,
+    database_pairs: Annotated[
+        Literal["shared", "own"],
+        typer.Option(metavar="KIND", help="Whether servers share the database pairs: shared or own."),
+    ] = "shared",
+    database_s: Annotated[
+        str, typer.Option("--database-s", help="Simulated seconds of database operations: 'join=600,remove=5'.")
+    ] = "",
     speed: Annotated[float, typer.Option(min=0.1, help="Seconds of a database operation in one second.")] = 40.0,
-    fault: Annotated[list[str] | None, typer.Option(help="A fault as JSON; may be repeated.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(metavar="JSON", help="A fault as JSON; may be repeated.")] = None,
     services: Annotated[str, typer.Option(help="webadmin,callbridge,…; else the usual ones of the release.")] = "",
 ) -> None:
     """Run a fleet of simulated servers in the foreground, until Ctrl-C."""
     words = ["--clusters", str(clusters), "--nodes", str(nodes), "--release", release, "--out", str(out)]
     words += [f"--days-left={days_left}", "--database", database, "--speed", str(speed)]
+    words += ["--primary", str(primary), "--database-pairs", database_pairs]
     for name, number in (("joined", joined), ("connected", connected), ("database-days-left", database_days_left)):
         if number is not None:
             words.append(f"--{name}={number}")
-    for option, value in (("--latency", latency), ("--key-pool", key_pool), ("--services", services)):
+    for option, value in (
+        ("--latency", latency),
+        ("--key-pool", key_pool),
+        ("--services", services),
+        ("--database-s", database_s),
+    ):
         if value:
             words += [option, value]
     for one in fault or ():
@@ -120,17 +138,23 @@ def demo(
     database: Annotated[
         bool, typer.Option("--database", help="Rebuild a database cluster whose certificates are expired instead.")
     ] = False,
-    joined: Annotated[int, typer.Option(min=1, max=5, help="With --database: servers that hold the database.")] = 3,
-    connected: Annotated[int, typer.Option(min=0, help="With --database: servers that only use it.")] = 2,
+    joined: Annotated[
+        int | None, typer.Option(min=1, max=5, help="With --database: servers that hold the database, 3 if not said.")
+    ] = None,
+    connected: Annotated[
+        int | None, typer.Option(min=0, help="With --database: servers that only use it, 2 if not said.")
+    ] = None,
 ) -> None:
     """Renew a simulated fleet from survey to proof, with the commands that you would use yourself."""
     if database:
         from api.cli.demo_database import DatabaseStory
 
-        with DatabaseStory(
-            clusters=clusters, joined=joined, connected=connected, release=release, ask=ask, keep=keep
-        ) as rebuilt:
+        counts = {"joined": 3 if joined is None else joined, "connected": 2 if connected is None else connected}
+        with DatabaseStory(clusters=clusters, **counts, release=release, ask=ask, keep=keep) as rebuilt:
             raise typer.Exit(rebuilt.tell())
+    if joined is not None or connected is not None:
+        said = "--joined" if joined is not None else "--connected"
+        raise InputError(f"`{said}` is for the demo of a database.", remedy="Say `--database` too, or `--nodes` here.")
     from api.cli.demo import Story
 
     with Story(clusters=clusters, nodes=nodes, release=release, ask=ask, keep=keep, latency=latency) as story:

@@ -31,10 +31,15 @@ WORKER_WITHIN_S = 15.0
 FleetOption = Annotated[
     Path | None, typer.Option("--fleet", "-f", help="The inventory; else CERTBRIDGE_FLEET, else ./fleet.yaml.")
 ]
-ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be repeated.")]
-NodeOption = Annotated[list[str] | None, typer.Option("--node", help="Only this node; may be repeated.")]
+ClusterOption = Annotated[
+    list[str] | None, typer.Option("--cluster", metavar="NAME", help="Only this cluster; may be repeated.")
+]
+NodeOption = Annotated[
+    list[str] | None, typer.Option("--node", metavar="NAME", help="Only this node; may be repeated.")
+]
 CertificateOption = Annotated[
-    list[str] | None, typer.Option("--certificate", help="Only the certificate of this name; may be repeated.")
+    list[str] | None,
+    typer.Option("--certificate", metavar="NAME", help="Only the certificate of this name; may be repeated."),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 

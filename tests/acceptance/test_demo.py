@@ -83,3 +83,19 @@ def test_demo_that_is_interrupted_stops_all_it_started(home):
     assert len(pids) == 1
     assert ended(pids[0], within_s=10)
     assert sorted(home.iterdir()) == []
+
+
+@pytest.mark.timeout(120)
+def test_demo_whose_reader_goes_away_stops_all_it_started(home):
+    """`certbridge demo | head` ends with the reader: no process and no file of the demo stays."""
+    with demo(home, "--nodes", "1", "--latency", "0.2") as process:
+        for line in process.stdout:
+            if "certbridge survey" in line:
+                break
+        pids = [int(path.read_text()) for path in home.glob("certbridge-demo-*/state/supervisord.pid")]
+        process.stdout.close()
+        assert process.wait(timeout=100) == 1
+
+    assert len(pids) == 1
+    assert ended(pids[0], within_s=10)
+    assert sorted(home.iterdir()) == []

@@ -293,7 +293,12 @@ def _way_back(place: Place, old: Mapping[str, str], inside: Sequence[Place], *, 
 
 def _lost(old: Mapping[str, str], leaving: Sequence[Place]) -> str:
     """Return why the old files of nodes that leave are no way back, "" when all are one."""
-    return "; ".join(sorted({text for place in leaving if (text := old[place.node])}))
+    nodes: dict[str, list[str]] = {}
+    for place in leaving:
+        if text := old[place.node]:
+            # Nodes often share a reason: "dbserver.crt of a1, a2 ended 2026-10-31".
+            nodes.setdefault(text.replace(f" of {place.node} ", " of {} ", 1), []).append(place.node)
+    return "; ".join(sorted(text.replace("{}", ", ".join(names)) for text, names in nodes.items()))
 
 
 def _needs(found: Places, old: Mapping[str, str], leaving: Sequence[Place], *, rebuilt: bool, lost: str) -> str:

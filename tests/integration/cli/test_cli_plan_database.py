@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from api.cli.plan_text import reasons
 from tests.integration.cli.database_facts import CLUSTER, NODES, database_facts, survey_databases
 from workflows.facts import DatabaseFact, DatabaseState
 from workflows.journal import stock
+from workflows.plan import Plan
 
 
 def test_plan_shows_every_line_with_its_question_in_the_order_of_the_rebuild(world):
@@ -45,13 +48,16 @@ def test_plan_says_in_json_how_long_each_node_is_away(world):
 
 
 def test_plan_says_why_each_lane_is_due(world):
-    """The first three reasons, and how many more there are."""
+    """Each reason once with its nodes, the first three of them, and how many more there are."""
     survey_databases(world)
     shown = world.ok("plan", "--database", "renew").splitlines()
     (why,) = [line for line in shown if line.startswith("  due because: ")]
-    assert why.startswith("  due because: cms1: dbserver.crt ends ")
-    assert why.endswith("; and 2 more")
-    assert why.count("; ") == 3
+    assert re.fullmatch(
+        r"  due because: cms1, cms2: dbserver.crt ends \S+; cms1, cms2, cms3: dbclient.crt ends \S+", why
+    )
+    four = {"seoul/dbserver": {"why": [f"cms{number}: reason {number}" for number in range(4)]}}
+    plan = Plan(kind="database", fleet={}, lanes=(), wishes=four)
+    assert reasons(plan, "seoul") == "cms0: reason 0; cms1: reason 1; cms2: reason 2; and 1 more"
 
 
 def test_dissolving_says_until_when_nobody_has_a_database(world):
