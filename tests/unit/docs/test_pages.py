@@ -12,6 +12,7 @@ import pytest
 import typer.main
 
 from api.cli import app
+from simulator.faults import FaultKind
 from workflows.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -159,6 +160,14 @@ def test_every_page_is_reached_from_the_index():
     named = {(index.parent / target.partition("#")[0]).resolve() for target in links(index.read_text())}
     pages = {page.resolve() for page in PAGES if page.is_relative_to(ROOT / "docs")} - {index}
     assert sorted(name(page) for page in pages - named) == []
+
+
+def test_every_fault_of_the_simulator_has_its_row():
+    """Whoever wants to break something finds how, and none that is not there."""
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| (?:a |an |`|\|)", (ROOT / "docs/howto/try-faults.md").read_text(), re.MULTILINE
+    )
+    assert rows == [kind.value for kind in FaultKind]
 
 
 def test_readme_names_both_commands():
