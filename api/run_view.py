@@ -164,11 +164,11 @@ def _away(plan: Plan, state: RunState, events: Sequence[Event]) -> Iterator[Away
         measured, still_out = outage.measured(lane, events), outage.still_out(lane, events)
         here = state.lanes.get(lane.name)
         ended = state.outcome != "open" or (here is not None and here.status == "cancelled")
-        if ended and not measured and not still_out:
-            continue  # nothing was ever away, and nothing will be
         endless = dict.fromkeys(sorted(outage.until_built(lane)))
         spans: dict[str, outage.Span | None] = {**outage.predicted(lane), **endless}
         for node, span in spans.items():
+            if ended and node not in measured and node not in still_out:
+                continue  # it was never away, and will not be
             yield Away(
                 lane=lane.name,
                 node=node,
@@ -176,12 +176,14 @@ def _away(plan: Plan, state: RunState, events: Sequence[Event]) -> Iterator[Away
                 measured_s=measured.get(node),
                 out_since=still_out.get(node),
             )
-        yield Away(
-            lane=lane.name,
-            node="",
-            predicted_s=None if outage.dissolves(lane) else outage.predicted_cluster(lane),
-            measured_s=outage.measured_cluster(lane, events),
-        )
+        whole = outage.measured_cluster(lane, events)
+        if not ended or whole is not None or (outage.dissolves(lane) and state.outcome == "done"):
+            yield Away(
+                lane=lane.name,
+                node="",
+                predicted_s=None if outage.dissolves(lane) else outage.predicted_cluster(lane),
+                measured_s=whole,
+            )
 
 
 def _lane(plan: Plan, lane: Lane, state: RunState, now: datetime) -> LaneView:

@@ -114,7 +114,7 @@ def resume(
             return
         _note_preview(found, output)
         moved = actions.resume(journal, name, by=account(), lane=lane)
-    _tell(name, moved, "goes on", "moves already", found, output)
+    _tell(name, moved, ("goes on", "go on"), "moves already", found, output)
 
 
 def pause(
@@ -139,7 +139,8 @@ def pause(
         _note_preview(found, output)
         moved = actions.pause(journal, name, by=account(), lane=lane, reason=reason)
         stands = _stands(journal, name)
-    _tell(name, moved, "is held at its next step border", "does not move anyway", found, output)
+    held = ("is held at its next step border", "are held at their next step borders")
+    _tell(name, moved, held, "does not move anyway", found, output)
     if stands:
         _tell_standing(stands)
         note(f"The lines to go on or back by hand are in {_runbook_file(settings, name)}")
@@ -163,6 +164,9 @@ def cancel(
         if preview:
             _show_preview(found, output)
             return
+        if not found.lanes:
+            _tell(name, (), ("", ""), _over(journal, name), found, output)
+            return
         _note_preview(found, output)
         stands = _stands(journal, name)
         if stands:
@@ -174,7 +178,10 @@ def cancel(
             note(f"The lines to finish or to go back by hand are in {_runbook_file(settings, name)}")
         confirm(f"End run {name} for good?", yes=yes)
         moved = actions.cancel(journal, name, by=account(), reason=reason)
-    _tell(name, moved, "is cancelled", "was over already", found, output)
+        working = _at_work(journal, name)
+    _tell(name, moved, ("is cancelled", "are cancelled"), "was over already", found, output)
+    if working:
+        note(f"It ends when the step that runs has ended: {', '.join(working)}")
     if stands:
         (say if output is Format.TABLE else note)(str(_runbook_file(settings, name)))
         note(f"`certbridge runs runbook {name}` shows it as the journal has it now, also without an engine.")
@@ -279,11 +286,30 @@ def _note_preview(found: Preview, output: Format) -> None:
             note("".join(bare(span) for span in line))
 
 
-def _tell(run: str, moved: tuple[str, ...], done: str, nothing: str, found: Preview, output: Format) -> None:
+def _over(journal: Journal, run: str) -> str:
+    """Return what is said of a run that cannot be cancelled (any more)."""
+    if journal.state(run).outcome != "open":
+        return "was over already"
+    working = _at_work(journal, run)
+    ends = f"; it ends when the step that runs has ended: {', '.join(working)}" if working else ""
+    return f"is cancelled already{ends}"
+
+
+def _at_work(journal: Journal, run: str) -> list[str]:
+    """Return the steps that are at work just now."""
+    state = journal.state(run)
+    return [step.id for lane in state.lanes.values() for step in lane.steps.values() if step.status == "running"]
+
+
+def _tell(
+    run: str, moved: tuple[str, ...], done: tuple[str, str], nothing: str, found: Preview, output: Format
+) -> None:
+    """Say what came of it: *done* in the words for one lane and for several, *nothing* where no lane moved."""
     if output is not Format.TABLE:
         emit({"run": run, "lanes": moved, "preview": found}, output)
     elif moved:
-        say(f"run {run}: lane {', '.join(moved)} {done}")
+        several = len(moved) > 1
+        say(f"run {run}: lane{'s' if several else ''} {', '.join(moved)} {done[several]}")
     else:
         note(f"run {run} {nothing}")
 

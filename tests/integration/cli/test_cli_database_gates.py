@@ -94,6 +94,14 @@ def test_voided_approval_says_why(world):
     assert f"gate opened again, the earlier approval is void ({why})" in watched.stderr
 
 
+def test_a_run_that_was_cancelled_predicts_nothing_more(world):
+    """No node was ever away, and none will be; before that the outage is predicted."""
+    run = started(world)
+    assert "outage of the database of cms1: " in world.ok("runs", "show", run)
+    world.ok("runs", "cancel", run, "--yes")
+    assert "outage" not in world.ok("runs", "show", run)
+
+
 def test_whole_run_ends_well_and_its_outage_is_measured(world):
     """After the approval the played worker does the rest: exit 0, the outage measured, the report has it too."""
     run = started(world)

@@ -6,6 +6,7 @@ import re
 import stat
 import zipfile
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -13,8 +14,9 @@ from api.cli import surroundings
 from tests.ca import crlf, pem, pkcs7_der
 from tests.integration.cli.cli_world import FLEET
 from workflows.errors import JournalError
-from workflows.journal import Journal, runs, stock
+from workflows.journal import Journal, claims, lanes, runs, stock
 from workflows.journal.vault import Vault
+from workflows.plan import Plan
 from workflows.x509.names import Subject, SubjectAltNames
 from workflows.x509.request import KeyKind, key_pem, make_key, make_request
 
@@ -37,7 +39,7 @@ def test_run_shows_first_lines_and_prints_its_id(world):
     result = world.say("run", "--yes")
     assert result.exit_code == 0
     assert len(result.stderr.splitlines()) < 10
-    assert "  due because: cms1: callbridge: old.crt ends " in result.stderr
+    assert "  due because: cms1, cms2: callbridge: old.crt ends " in result.stderr
     assert world.journal.state(result.stdout.strip()).requested_by == "ann"
 
 
@@ -148,6 +150,35 @@ def test_pause_resume_and_cancel(world):
     assert world.say("runs", "cancel", run).exit_code == 2
     world.ok("runs", "cancel", run, "--yes")
     assert world.json("runs", "show", run)["lanes"][0]["status"] == "cancelled"
+
+
+def test_cancelling_says_when_a_run_ends(world):
+    """A step at work goes on to its end; who cancels once more is told so, and asked nothing."""
+    run = world.started()
+    plan = Plan.from_json(world.journal.plan(run))
+    step = next(one for one in plan.lanes[0].steps() if one.action == "prepare")
+    write = world.journal.write
+    generation = write(lambda tx: lanes.raise_generation(tx, run, "seoul", "test"))
+    taken = write(
+        partial(
+            claims.claim,
+            run=run,
+            lane="seoul",
+            step=step.id,
+            node=step.node,
+            generation=generation,
+            holder="test",
+            predecessors=frozenset(),
+            resources=(),
+        )
+    )
+    said = f"the step that runs has ended: {step.id}"
+    assert said in world.say("runs", "cancel", run, "--yes").stderr
+    assert f"is cancelled already; it ends when {said}" in world.say("runs", "cancel", run).stderr
+    write(lambda tx: claims.finish(tx, taken, status="done"))
+    write(lambda tx: runs.close_run(tx, run, "cancelled"))
+    again = world.say("runs", "cancel", run)
+    assert (again.exit_code, again.stderr) == (0, f"run {run} was over already\n")
 
 
 @pytest.mark.parametrize("name", ["nope", "", "caf\udce9"])
