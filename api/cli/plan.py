@@ -149,7 +149,6 @@ def fresh_facts(
     journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet, *, facts_age: timedelta
 ) -> dict[str, NodeFacts]:
     """Return the latest facts of every node that has some; those of *wanted* must be fresh. Raises: InputError."""
-    from api.cli import plan_database
     from workflows.facts import NodeFacts
     from workflows.journal import stock
 
@@ -159,20 +158,15 @@ def fresh_facts(
     names = [node.name for node in wanted.nodes]
     changed = journal.read(partial(stock.last_changes, nodes=names))
     past = [name for name in names if name in found and name in changed and found[name][1] < changed[name]]
+    stale = [name for name in names if name not in fresh]
     if past:
         _refuse_held(journal, past)
+    _refuse_unread(journal, [*past, *stale])
+    if past:
         raise InputError(
             f"changed after their last survey: {', '.join(past[:5])}"
             + (f" and {len(past) - 5} more" if len(past) > 5 else ""),
             remedy="Run `certbridge survey`, or plan with `--survey`.",
-        )
-    stale = [name for name in names if name not in fresh]
-    if stale and (failed := plan_database.last_silent(journal, stale)):
-        name, error = next(iter(failed.items()))
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise InputError(
-            f"{name}: its last survey failed: {error['text']}{more}",
-            remedy=f"{error.get('remedy') or 'Mend the cause.'} Then run `certbridge survey`.",
         )
     if stale:
         shown = ", ".join(stale[:5]) + (f" and {len(stale) - 5} more" if len(stale) > 5 else "")
@@ -186,6 +180,19 @@ def fresh_facts(
         if node.cluster in touched and node.name not in fresh:
             note(f"warning: {node.name} has no fresh survey, so its trust stores are not known", "yellow")
     return {name: NodeFacts.from_json(said) for name, (_, _, said) in found.items()}
+
+
+def _refuse_unread(journal: Journal, names: Sequence[str]) -> None:
+    """Raise InputError when the last survey of one of *names* failed: to survey again alone does not help."""
+    from api.cli.plan_database import last_silent
+
+    if failed := last_silent(journal, names):
+        name, error = next(iter(failed.items()))
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise InputError(
+            f"{name}: its last survey failed: {error['text']}{more}",
+            remedy=f"{error.get('remedy') or 'Mend the cause.'} Then run `certbridge survey`.",
+        )
 
 
 def _refuse_held(journal: Journal, names: Sequence[str]) -> None:

@@ -56,9 +56,13 @@ def reasons(plan: Plan, lane: str) -> str:
     for why in dict.fromkeys(str(why) for said in own for why in said["why"]):
         node, _, reason = why.partition(": ")
         nodes.setdefault(reason, []).append(node)
-    every = [f"{', '.join(names)}: {reason}" for reason, names in nodes.items()]
+    every = [f"{', '.join(names)}: {_of_several(reason, len(names))}" for reason, names in nodes.items()]
     shown, more = every[:REASONS], len(every) - REASONS
     return "; ".join((*shown, *([f"and {more} more"] if more > 0 else [])))
+
+
+def _of_several(reason: str, nodes: int) -> str:
+    return f"are {reason.removeprefix('is ')}" if nodes > 1 and reason.startswith("is ") else reason
 
 
 def short_lines(plan: Plan) -> Iterator[Spans]:

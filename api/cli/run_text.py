@@ -98,7 +98,7 @@ def show_end(shown: RunView) -> None:
     say((f"run {shown.run}: ", "bold"), (shown.status, style))
     for lane in shown.lanes:
         say(f"lane {lane.name}: ", (lane.status, STYLES.get(lane.status, "")))
-        for reason in lane.reason.splitlines():
+        for reason in _reasons(lane):
             say("  ", (reason, "red"))
         for part in lane.parts:
             for line in _error(part, "  ", shown, lane):
@@ -163,6 +163,14 @@ def _next(shown: RunView) -> Iterator[str]:
         yield f"next: `certbridge runs resume {shown.run}`"
 
 
+def _reasons(lane: LaneView) -> Iterator[str]:
+    """Yield why the lane stopped, a line each; what its steps say themselves is not said twice."""
+    told = [str(part.error.get("text", "")) for part in lane.parts if part.error]
+    for reason in dict.fromkeys(lane.reason.splitlines()):
+        if not any(text and text in reason for text in told):
+            yield reason
+
+
 def _is_voided(lane: LaneView) -> bool:
     """Return whether the lane waits at a gate again, since what a reading behind it found made the approval void."""
     return lane.waiting is not None and any(part.status == "undone" and part.error for part in lane.parts)
@@ -186,7 +194,7 @@ def _lane(lane: LaneView, shown: RunView, *, short: bool) -> Iterator[Spans]:
         (lane.status, STYLES.get(lane.status, "")),
         f"  {done} of {len(lane.parts)}",
     )
-    for reason in lane.reason.splitlines():
+    for reason in _reasons(lane):
         yield ("  ", (reason, "red"))
     stage = 0
     for part in lane.parts:

@@ -210,3 +210,13 @@ def test_saved_plan_is_private_and_runs(world):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     run = world.ok("run", file, "--yes").strip()
     assert world.journal.state(run).digest == json.loads(file.read_text())["digest"]
+
+
+def test_plan_tells_why_the_last_survey_failed(world):
+    """To survey again does not help while the cause is there, so the cause is told."""
+    with world.worker(fail={"seoul/cms2/survey": "the server refused user 'admin'"}):
+        world.say("survey")
+    result = world.say("plan")
+    assert result.exit_code == 2
+    assert "cms2: its last survey failed: the server refused user 'admin'" in result.stderr
+    assert "→ Check the network. Then run `certbridge survey`." in result.stderr

@@ -46,6 +46,15 @@ def test_a_remedy_names_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_why_a_lane_stopped_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason of the lane repeats what its step says; other reasons stay."""
+    lane = replace(STOPPED, reason="cms1 leaves: it went wrong\nann rejected go: no")
+    run_text.show_end(replace(RUN, lanes=(lane,)))
+    shown = capsys.readouterr().out
+    assert shown.count("it went wrong") == 1
+    assert "ann rejected go: no" in shown
+
+
 @pytest.mark.parametrize(("outcome", "status"), [("cancelled", "cancelled"), ("open", "cancelled"), ("failed", "done")])
 def test_what_is_over_is_not_to_be_resumed(outcome: str, status: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Its replies and the lines by hand are what is left."""
