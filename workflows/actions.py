@@ -38,9 +38,7 @@ def start_run(
     """
     if plan.empty:
         raise PlanError((), "There is nothing to do: everything is as wanted.")
-    resources = () if plan.kind in READING_KINDS else tuple(f"node:{node}" for node in plan.nodes() if node)
-    if plan.kind == DATABASE:
-        resources += tuple(f"cluster:{lane.name}" for lane in plan.lanes)
+    resources = resources_of(plan)
 
     def write(tx: Transaction) -> None:
         runs.create_run(
@@ -58,6 +56,12 @@ def start_run(
             also(tx)
 
     journal.write(write)
+
+
+def resources_of(plan: Plan) -> tuple[str, ...]:
+    """Return what a run of *plan* reserves: its nodes, and the clusters whose database it takes apart."""
+    nodes = () if plan.kind in READING_KINDS else tuple(f"node:{node}" for node in plan.nodes() if node)
+    return (*nodes, *(f"cluster:{lane.name}" for lane in plan.lanes if plan.kind == DATABASE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

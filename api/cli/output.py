@@ -39,8 +39,8 @@ OutputOption = Annotated[
 ]
 
 
-UNBROKEN = 24
-"""Cells up to this length stay on one line of a table."""
+UNBROKEN = 12
+"""Columns whose cells are no longer than this are never broken: dates, releases, numbers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ Keys and CSRs that were brought in (`key: file`) are checked here and sealed in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ from api.cli.surroundings import (
     open_journal,
     read_bytes,
 )
-from workflows.errors import CertificateError, Finding, InputError, Reserved
+from workflows.errors import CertificateError, Finding, InputError
 
 if TYPE_CHECKING:
     from workflows.journal import Journal, Transaction
@@ -71,6 +72,8 @@ def run(
             fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at, warn=False
         )
     from api.cli import plan_text
+    from workflows.actions import resources_of
+    from workflows.journal import runs
 
     if made.empty:
         note("Nothing is due: everything is as wanted.")
@@ -79,7 +82,8 @@ def run(
     with open_journal(settings) as journal:
         planning.check_fresh(journal, made)
         need_worker(journal)
-        _check_free(journal, made)
+        # Nobody reads a plan that cannot begin.
+        journal.read(partial(runs.check_free, resources=resources_of(made)))
         # Who says `--yes` has seen the lines before, in the plan.
         shown = plan_text.short_lines(made) if yes else plan_text.lines(made, first=True)
         for line in (*shown, *plan_text.notices(made)):
@@ -110,24 +114,6 @@ def start(journal: Journal, settings: Settings, made: Plan, *, by: str) -> str:
     name = new_run_id(now())
     start_run(journal, made, by=by, run=name, also=_sealing(settings, name, brought) if brought else None)
     return name
-
-
-def _check_free(journal: Journal, made: Plan) -> None:
-    """Return when no other run holds what *made* needs; nobody reads a plan that cannot begin. Raises: Reserved."""
-    from workflows.journal import runs
-    from workflows.plan import DATABASE
-
-    held = journal.read(runs.reservations)
-    wanted = [f"node:{node}" for node in made.nodes() if node]
-    wanted += [f"cluster:{lane.name}" for lane in made.lanes if made.kind == DATABASE]
-    for resource in wanted:
-        if run := held.get(resource):
-            raise Reserved(
-                f"{resource} is held by run {run}.",
-                remedy=f"Wait for run {run} to end, or cancel it with `certbridge runs cancel {run}`.",
-                run=run,
-                resource=resource,
-            )
 
 
 def read_brought(made: Plan) -> dict[str, bytes]:

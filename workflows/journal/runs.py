@@ -69,14 +69,27 @@ def reserve(tx: Transaction, run: str, resources: Sequence[str]) -> None:
         tx.insert_once(table, resource=resource, run=run, since=tx.clock)
         held = tx.connection.execute(sa.select(table).where(table.c.resource == resource)).one()
         if held.run != run:
-            since = moment(held.since)
-            raise Reserved(
-                f"{resource} is held by run {held.run} since {since:%Y-%m-%d %H:%M:%S} UTC.",
-                remedy=f"Wait for run {held.run} to end, or cancel it with `certbridge runs cancel {held.run}`.",
-                run=held.run,
-                resource=resource,
-                since=since,
-            )
+            raise _reserved(held)
+
+
+def check_free(connection: sa.Connection, resources: Sequence[str]) -> None:
+    """Return when nobody holds one of *resources* now; only `reserve` makes sure of it. Raises: Reserved."""
+    table = tables.reservation
+    for resource in resources:
+        held = connection.execute(sa.select(table).where(table.c.resource == resource)).first()
+        if held is not None:
+            raise _reserved(held)
+
+
+def _reserved(held: sa.Row[Any]) -> Reserved:
+    since = moment(held.since)
+    return Reserved(
+        f"{held.resource} is held by run {held.run} since {since:%Y-%m-%d %H:%M:%S} UTC.",
+        remedy=f"Wait for run {held.run} to end, or cancel it with `certbridge runs cancel {held.run}`.",
+        run=held.run,
+        resource=held.resource,
+        since=since,
+    )
 
 
 def release(tx: Transaction, run: str) -> tuple[str, ...]:
