@@ -124,7 +124,7 @@ class _Back:
         told = [f"{self.cluster}: {self._how(primary)}"]
         if self.whole and self.guests:
             out = ", ".join(place.node for place in self.guests)
-            told.append(f"{self.cluster}: {out} was in no cluster before that run: it leaves with the others, for good")
+            told.append(f"{self.cluster}: in no cluster before that run, so leaving with the others and for good: {out}")
         return told
 
     def _how(self, primary: str) -> str:
