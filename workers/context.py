@@ -276,7 +276,7 @@ class StepContext:
 
         async def act() -> tuple[str, str]:
             nonlocal digest
-            digest = (await session.upload(line, data)).sha256
+            digest = (await session.upload(line, data, before_each_write=self._must_hold)).sha256
             return "ok", f"sha256 {digest}"
 
         await session.ready(line)
@@ -323,7 +323,7 @@ class StepContext:
     def _must_hold(self) -> None:
         """Raise LeaseLost when the lease may have run out since the intent: a process that stood still has woken."""
         if self.work.monotonic() >= self.held.until:
-            raise LeaseLost("The lease ran out before this line was sent.", node=self.step.node, step=self.step.id)
+            raise LeaseLost("The lease ran out; nothing more was sent.", node=self.step.node, step=self.step.id)
 
     async def _outcome(self, number: int, state: str, text: str) -> None:
         await self.write(claims_outcome(self.claim, number, state, text))

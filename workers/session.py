@@ -133,10 +133,14 @@ class NodeSession:
 
         return await self._again_after_a_cut(read)
 
-    async def upload(self, line: Line, data: bytes) -> Uploaded:
+    async def upload(
+        self, line: Line, data: bytes, *, before_each_write: Callable[[], None] = lambda: None
+    ) -> Uploaded:
         """Write *data* under the name in *line*, read it back, and return what that proved.
 
-        When it differs, or the connection was cut, the file is overwritten once more: nothing refers to it yet.
+        When it differs, or the connection was cut, the file is overwritten once more: nothing refers to it yet. That
+        makes up to four writes with logins between them, so *before_each_write* is asked each time; what it raises
+        ends the upload.
         Raises: NotInPlan: before anything is sent. TransferMismatch: it differs again. CommandRejected: the server
         refused (disk full, name not allowed). OutcomeUnknown: cut again. And all that a login can raise.
         """
@@ -144,6 +148,7 @@ class NodeSession:
 
         async def write() -> Uploaded | None:
             files = await self._link.files(self.transcript)
+            before_each_write()
             await files.write(line.text, data, self.transcript)
             return await files.matches(line.text, data, self.transcript)
 
