@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Literal
 
+import sqlalchemy as sa
 import stamina
 import structlog
 
@@ -22,7 +23,7 @@ from workers.failpoints import failpoint
 from workflows.actions import READING_KINDS
 from workflows.canvas import ends_canvas, header_of
 from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError, RecordsAway, Stopped
-from workflows.journal import claims, outbox
+from workflows.journal import claims, outbox, tables
 from workflows.journal.claims import Claim, Drop
 from workflows.journal.events import Kind
 from workflows.journal.lanes import reopen_parts, stop_lane
@@ -36,6 +37,7 @@ TRIES = 3
 BARRIER_GRACE_S = 2.0
 # How long a step waits before it is tried again when a disk was full, or the database away.
 AWAY_S = 5.0
+_CLOCK = sa.select(tables.clock())
 
 
 class Outcome(Enum):
@@ -199,11 +201,11 @@ class Attempt:
     async def _left_as_it_is(self, context: StepContext, error: RecordsAway) -> Outcome:
         """Do nothing more, not even take back what was done: what cannot be written down must not be done (F12, F29).
 
-        The node is not at fault; the next attempt observes, and goes on from where this one stood.
+        The node is not at fault, so it counts as no try; the next one observes, and goes on from where this one stood.
         """
         log.warning("records_away", run=self._run, step=self._step.id, error=str(error))
         retry = functools.partial(
-            claims.finish, claim=context.claim, status="retry", error=_error(error), wait_s=AWAY_S
+            claims.finish, claim=context.claim, status="waiting", error=_error(error), wait_s=AWAY_S
         )
         await context.write(retry)
         return Outcome.WAITING
@@ -263,7 +265,9 @@ class Attempt:
                 stop_lane(tx, self._run, self._lane.name, why, data={"step": self._step.id})
 
     async def _context(self, claim: Claim, held: Held) -> StepContext:
-        sent, outcomes, began, looked_at = await asyncio.to_thread(_lines_sent, self._work, self._run, self._step)
+        sent, outcomes, began, looked_at, sent_at = await asyncio.to_thread(
+            _lines_sent, self._work, self._run, self._step
+        )
         return StepContext(
             work=self._work,
             run=self._run,
@@ -277,6 +281,7 @@ class Attempt:
             outcomes=outcomes,
             began=began,
             looked_at=looked_at,
+            sent_at=sent_at,
         )
 
 
@@ -309,10 +314,13 @@ async def _with_retries(context: StepContext) -> dict[str, Any]:
     return await once()
 
 
-def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[int, str], bool, frozenset[int]]:
+def _lines_sent(
+    work: Work, run: str, step: Step
+) -> tuple[dict[int, int], dict[int, str], bool, frozenset[int], dict[int, float]]:
     """Return ({line number: times sent}, {line number: outcome}, whether any was) since the node was last put back.
 
-    The last value holds the lines that were sent last before a person resumed the step.
+    The last two values hold the lines that were sent last before a person resumed the step, and when each line was sent
+    last, by this process's own clock.
 
     After a failed rollback, one that was cut off half-way, and when the step is gone through anew, nothing is known of
     the lines, so they are forgotten too, but not that the step had begun: the next attempt goes by the status alone.
@@ -321,6 +329,7 @@ def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[
     outcomes: dict[int, str] = {}
     began = False
     looked_at: set[int] = set()
+    at: dict[int, float] = {}
     for event in work.journal.step_events(run, step.id, step.node):
         if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED} and event.node == step.node:
             sent, outcomes = {}, {}
@@ -338,12 +347,16 @@ def _lines_sent(work: Work, run: str, step: Step) -> tuple[dict[int, int], dict[
                 sent = {one: times for one, times in sent.items() if one >= UNDO_OFFSET}
                 outcomes = {one: state for one, state in outcomes.items() if one >= UNDO_OFFSET}
             sent[number] = sent.get(number, 0) + 1
+            at[number] = event.at.timestamp()
             outcomes.pop(number, None)
             looked_at.discard(number)
             began = True
         elif event.kind is Kind.OUTCOME:
             outcomes[int(event.data["line"])] = str(event.data["state"])
-    return sent, outcomes, began, frozenset(looked_at)
+    # By the database's clock, as leases are: the process that sent them may have been on another machine.
+    clock = work.journal.read(lambda connection: connection.execute(_CLOCK).scalar_one()) if at else 0.0
+    now = work.monotonic()
+    return sent, outcomes, began, frozenset(looked_at), {one: now - max(0.0, clock - when) for one, when in at.items()}
 
 
 def _error(error: CertbridgeError) -> dict[str, str]:

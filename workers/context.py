@@ -152,6 +152,8 @@ class StepContext:
     """Whether a line was sent already, now or by an earlier attempt: then `expects` is no longer asked."""
     looked_at: frozenset[int] = frozenset()
     """Lines that were sent last before a person resumed the lane, who thus knows of them."""
+    sent_at: dict[int, float] = field(default_factory=dict)
+    """When each line was sent last, by `work.monotonic`."""
 
     def give_way(self) -> None:
         """Return while this process may go on waiting. Raises: Wait: it was told to stop; another one looks again."""
@@ -241,6 +243,17 @@ class StepContext:
         last = len(self.step.lines) - 1
         return last >= 0 and self.sent.get(last, 0) > 0 and self.outcomes.get(last) != "refused"
 
+    def late_s(self, number: int) -> float:
+        """Return how long line *number* may still be at work on its server, in seconds; 0 when its end is known.
+
+        The server goes on with a line whose connection was cut, so a repeat that comes too early would be undone by
+        the late effect of the first one (faults.md F15).
+        """
+        if not self.sent.get(number) or self.outcomes.get(number) in {"ok", "refused"}:
+            return 0.0
+        sent_at = self.sent_at.get(number, self.work.monotonic())
+        return max(0.0, sent_at + self.work.settings.settle_s - self.work.monotonic())
+
     def outcome_of(self, line: Line, number: int | None = None) -> str:
         """Return "ok", "refused", "unknown", or "" when *line* was not sent since the node was last put back."""
         return self.outcomes.get(self.number_of(line) if number is None else number, "")
@@ -255,11 +268,11 @@ class StepContext:
 
         async def act() -> tuple[str, str]:
             if line.kind is LineKind.RENAME:
-                await session.rename(line)
+                await session.rename(line, before_sending=self._must_hold)
             elif line.kind is LineKind.DELETE:
-                await session.delete(line)
+                await session.delete(line, before_sending=self._must_hold)
             else:
-                return _judged(await session.change(line))
+                return _judged(await session.change(line, before_sending=self._must_hold))
             return "ok", ""
 
         await session.ready(line)
@@ -302,6 +315,7 @@ class StepContext:
         await self._keep_runbook()
         failpoint("after_intent", str(line), self.step.id)
         self.sent[place] = self.sent.get(place, 0) + 1
+        self.sent_at[place] = self.work.monotonic()
         self.looked_at -= {place}
         self.began = True
         self.outcomes.pop(place, None)

@@ -308,8 +308,8 @@ def reconcile(work: Work, app: Celery) -> int:
     for run, lane, why in found:
         try:
             advance(work, app, run, lane, why=why)
-        except CertbridgeError as error:
-            log.warning("reconcile_failed", run=run, lane=lane, error=str(error))
+        except Exception as error:  # noqa: BLE001 - one lane that cannot be moved must not hold up the others
+            log.warning("reconcile_failed", run=run, lane=lane, error=f"{type(error).__name__}: {error}")
     return len(found)
 
 

@@ -76,10 +76,11 @@ class NodeSession:
 
         await self._locked(connect)
 
-    async def change(self, line: Line) -> Verdict:
+    async def change(self, line: Line, *, before_sending: Callable[[], None] = lambda: None) -> Verdict:
         """Send a changing *line* of the plan, once, and return the verdict on its reply; a FAILURE is a verdict too.
 
-        The question that the line names is answered with the answer it names; no other is.
+        The question that the line names is answered with the answer it names; no other is. *before_sending* is asked
+        when the login is behind us and the line goes out next; what it raises keeps it back.
         Raises: NotInPlan: before anything is sent. OutcomeUnknown: read the server. UnexpectedQuestion,
         UnexpectedReply, and all that a login can raise.
         """
@@ -94,6 +95,7 @@ class NodeSession:
 
         async with self._link.lock:
             shell = await self._link.shell(self.transcript)
+            before_sending()
             try:
                 reply = await shell.exchange(
                     line.text, limit_s=self._limit_s(command), transcript=self.transcript, answering=answering
@@ -175,22 +177,26 @@ class NodeSession:
         found = await self._again_after_a_cut(read)
         return found is not None and found.read_back
 
-    async def rename(self, line: Line) -> None:
+    async def rename(self, line: Line, *, before_sending: Callable[[], None] = lambda: None) -> None:
         """Rename a file as *line* says ("old -> new"). Raises: NotInPlan, CommandRejected, OutcomeUnknown."""
         self._must_be_planned(line, LineKind.RENAME)
         old, _, new = line.text.partition(" -> ")
 
         async def rename() -> None:
-            await (await self._link.files(self.transcript)).rename(old, new, self.transcript)
+            files = await self._link.files(self.transcript)
+            before_sending()
+            await files.rename(old, new, self.transcript)
 
         await self._locked(rename)
 
-    async def delete(self, line: Line) -> None:
+    async def delete(self, line: Line, *, before_sending: Callable[[], None] = lambda: None) -> None:
         """Delete the file in *line*. Raises: NotInPlan, CommandRejected, OutcomeUnknown."""
         self._must_be_planned(line, LineKind.DELETE)
 
         async def delete() -> None:
-            await (await self._link.files(self.transcript)).delete(line.text, self.transcript)
+            files = await self._link.files(self.transcript)
+            before_sending()
+            await files.delete(line.text, self.transcript)
 
         await self._locked(delete)
 

@@ -178,7 +178,7 @@ def void(tx: Transaction, *, run: str, lane: str, gate: str, parts: Sequence[str
     current = gate_row(tx.connection, run, lane, gate)
     if current.status != "passed" or lane_row(tx.connection, run, lane).flag in {"cancelled", "done"}:
         return
-    summary = {**current.summary, "voided": why}
+    summary = {**current.summary, "voided": why, "shown": current.summary.get("shown", current.digest)}
     # Another digest, so that a page opened before does not approve what it does not tell: why the first one is void.
     digest = digest_of_json({"digest": current.digest, "voided": why, "at": tx.clock})
     values = {

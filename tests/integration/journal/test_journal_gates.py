@@ -249,7 +249,7 @@ def test_voided_approval_is_open_again_and_says_why(voided: Journal) -> None:
     assert (status(voided), gate.decided_by, gate.decided_at, gate.not_before) == ("open", "", None, None)
     assert gate.digest != "d1"
     assert gate.digest == event.data["digest"] == lane.gates["g1"].digest
-    assert gate.summary == {"csrs": 3, "voided": "another primary"} == lane.gates["g1"].summary
+    assert gate.summary == {"csrs": 3, "voided": "another primary", "shown": "d1"} == lane.gates["g1"].summary
     assert (event.kind, event.data["again"], event.data["reason"]) == (
         Kind.GATE_OPENED,
         "another primary",
@@ -308,7 +308,7 @@ def test_an_approval_may_be_voided_more_than_once(voided: Journal) -> None:
     decided(voided, digest=first)
     assert passed(voided)
     voided.write(lambda tx: void(tx, run="r1", lane=LANE, gate="g1", parts=["read-a"], why="a file changed"))
-    assert voided.read(open_gates)[0].summary == {"csrs": 3, "voided": "a file changed"}
+    assert voided.read(open_gates)[0].summary == {"csrs": 3, "voided": "a file changed", "shown": "d1"}
     assert shown(voided) not in {"d1", first}
     decided(voided, decision="reject", reason="look first", digest=shown(voided))
     assert (flag(voided), status(voided)) == ("stopped", "rejected")
