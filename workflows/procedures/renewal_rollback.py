@@ -3,12 +3,14 @@
 Made from the original plan and a fresh survey, so that it undoes what is so now and nothing else: a service that uses
 new files of that run gets its old files again, files that changed places change back, and a trust store that was closed
 in stage 900 gets the old leaf again first. Stores that hold old and new stay. The order of nodes is the renewal's.
-Refused with the reason where an old file is gone, has expired, or is not the certificate that was served before.
+A process that was on before and is off now, because the run was cut off in its middle, is started again.
+Refused with the reason where an old file is gone, has expired, or is not the certificate that was served before, and
+where a store that a later run wrote no longer trusts the old leaf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,7 +43,10 @@ _STAGES = frozenset({600, 700, 900})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Back:
-    """One service that goes back: the files it had, where they lie now, and whether they changed places."""
+    """One service that goes back: the files it had, where they lie now, and whether they changed places.
+
+    *unchanged*: it uses its old files, and only has to be started again.
+    """
 
     service: str
     wish: str
@@ -49,6 +54,7 @@ class Back:
     key_file: str
     certificate_file: str
     swapped: bool
+    unchanged: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class _Node:
     facts: NodeFacts
     backs: dict[str, list[Back]] = field(default_factory=dict)  # by process, in the order of the plan
     swaps: list[Step] = field(default_factory=list)
+    left_off: set[str] = field(default_factory=set)  # processes that were on before the run, and are off now
     prove: Step | None = None
     findings: list[Finding] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -90,7 +97,7 @@ def plan_renewal_rollback(
         notices += [one for node in nodes for one in node.notices]
         if not any(node.backs for node in nodes):
             continue
-        trusting, faults = _trust_steps(lane, nodes)
+        trusting, faults = _trust_steps(lane, nodes, facts)
         findings += faults
         lanes.append(_lane(fleet, lane.name, nodes, trusting))
         notices += _trusted_by(original, nodes)
@@ -116,19 +123,31 @@ def _node(lane: Lane, facts: NodeFacts, now: datetime) -> _Node:
     mine = [step for step in lane.steps() if step.node == facts.node]
     swaps = {str(step.params["wish"]): step for step in mine if step.action == "swap"}
     node.prove = next((step for step in mine if step.action == "prove"), None)
-    for step in (one for one in mine if one.action == "apply"):
+    changing = [one for one in mine if one.action in {"apply", "trust"}]
+    node.left_off = {str(step.params["process"]) for step in changing if _is_left_off(step, facts)}
+    for step in (one for one in changing if one.action == "apply"):
         for name, wanted in step.params["wanted"].items():
             wish = str(step.params["wishes"][name])
             if wish in swaps:
-                back = _moved(node, name, wish, wanted, swaps[wish])
+                back = _moved(node, name, wish, wanted, swaps[wish], step)
             else:
                 back = _renamed(node, name, wish, wanted, step)
             if back is not None:
                 node.findings += _old_pair(node, back, now)
                 node.backs.setdefault(step.params["process"], []).append(back)
-    back_again = {one.wish for backs in node.backs.values() for one in backs}
+    applied = {step.params["process"] for step in changing if step.action == "apply"}
+    for process in sorted(node.left_off - applied):
+        node.backs[process] = []  # only its trust stores were touched: it is started, and no file of it goes back
+    back_again = {one.wish for backs in node.backs.values() for one in backs if one.swapped}
     node.swaps = [swap for wish, swap in swaps.items() if wish in back_again]
     return node
+
+
+def _is_left_off(step: Step, facts: NodeFacts) -> bool:
+    """Return whether the process of *step* was on when the run was planned, and is off now."""
+    process = str(step.params["process"])
+    was_on = any(line.content == f"enable:{process}" for line in step.lines)
+    return was_on and bool(process_facts(process, facts)) and not is_on(process, facts)
 
 
 def _renamed(node: _Node, name: str, wish: str, wanted: Mapping[str, str], step: Step) -> Back | None:
@@ -137,9 +156,11 @@ def _renamed(node: _Node, name: str, wish: str, wanted: Mapping[str, str], step:
     before = next((one.value for one in step.expects if one.kind == "setting" and one.subject == name), None)
     if now is None or before is None:
         return None
-    if (now.key, now.certificate) == (before["key"], before["certificate"]):
-        return None
-    if (now.key, now.certificate) != (wanted["key"], wanted["certificate"]):
+    unchanged = (now.key, now.certificate) == (before["key"], before["certificate"])
+    if unchanged:
+        if step.params["process"] not in node.left_off or not now.key or not now.certificate:
+            return None
+    elif (now.key, now.certificate) != (wanted["key"], wanted["certificate"]):
         node.notices.append(
             f"{node.facts.node}: {name} uses {now.key or 'no key'} and {now.certificate or 'no certificate'}, which "
             "that run did not set: it is left as it is"
@@ -153,15 +174,24 @@ def _renamed(node: _Node, name: str, wish: str, wanted: Mapping[str, str], step:
         bundle=before["bundle"],
         tag=now.tag,
     )
-    return Back(service=name, wish=wish, old=old, key_file=old.key, certificate_file=old.certificate, swapped=False)
+    return Back(
+        service=name,
+        wish=wish,
+        old=old,
+        key_file=old.key,
+        certificate_file=old.certificate,
+        swapped=False,
+        unchanged=unchanged,
+    )
 
 
-def _moved(node: _Node, name: str, wish: str, wanted: Mapping[str, str], swap: Step) -> Back | None:
-    """Return the way back of a service whose files changed places, None when they lie where they lay."""
+def _moved(node: _Node, name: str, wish: str, wanted: Mapping[str, str], swap: Step, step: Step) -> Back | None:
+    """Return the way back of a service whose files changed places, None when they lie where they lay and it is on."""
     aside, fresh = _places(swap)
     there = {file.name for file in node.facts.files}
     mine = [wanted[what] for what in ("key", "certificate", "bundle") if wanted[what] in aside]
-    if all(fresh[active] in there and aside[active] not in there for active in mine):
+    unchanged = all(fresh[active] in there and aside[active] not in there for active in mine)
+    if unchanged and step.params["process"] not in node.left_off:
         return None
     now = node.facts.service(name)
     old = ServiceFact(
@@ -176,9 +206,10 @@ def _moved(node: _Node, name: str, wish: str, wanted: Mapping[str, str], swap: S
         service=name,
         wish=wish,
         old=old,
-        key_file=aside.get(old.key, old.key),
-        certificate_file=aside.get(old.certificate, old.certificate),
-        swapped=True,
+        key_file=old.key if unchanged else aside.get(old.key, old.key),
+        certificate_file=old.certificate if unchanged else aside.get(old.certificate, old.certificate),
+        swapped=not unchanged,
+        unchanged=unchanged,
     )
 
 
@@ -225,7 +256,8 @@ def _leaf(facts: NodeFacts, name: str) -> CertificateFact | None:
 
 
 def _trusted_by(original: Plan, nodes: list[_Node]) -> list[str]:
-    wishes = dict.fromkeys(back.wish for node in nodes for backs in node.backs.values() for back in backs)
+    every = [back for node in nodes for backs in node.backs.values() for back in backs]
+    wishes = dict.fromkeys(back.wish for back in every if not back.unchanged)
     return [
         f"{who} must be told by hand that {original.wishes[wish]['name']} of "
         f"{', '.join(original.wishes[wish]['nodes'])} is the old certificate again"
@@ -296,7 +328,7 @@ def _apply(cluster: str, node: _Node) -> Iterator[Part]:
             lines=swap.undo,
         )
     for process, backs in node.backs.items():
-        yield _restore(cluster, facts, process, backs)
+        yield _restore(cluster, node, process, backs)
     yield _prove(cluster, node)
     yield Barrier(
         id=f"{cluster}/{facts.node}/proved",
@@ -305,16 +337,19 @@ def _apply(cluster: str, node: _Node) -> Iterator[Part]:
     )
 
 
-def _restore(cluster: str, facts: NodeFacts, process: str, backs: list[Back]) -> Step:
-    tag, enabled = tag_of(process, facts), is_on(process, facts)
-    sets = {back.service: _line_back(facts, back, tag) for back in backs if not back.swapped}
+def _restore(cluster: str, node: _Node, process: str, backs: list[Back]) -> Step:
+    facts, is_running = node.facts, is_on(process, node.facts)
+    tag, enabled = tag_of(process, facts), is_running or process in node.left_off
+    sets = {back.service: _line_back(facts, back, tag) for back in backs if not back.swapped and not back.unchanged}
     lines: tuple[Line, ...] = (
         command_lines(process, sets, enabled=enabled, tag=tag)
         if sets
         else restart_lines(process, enabled=enabled, tag=tag)
     )
-    now = [facts.service(back.service) for back in backs]
-    how = "uses its old certificate again" if enabled else "stays off; its old files are set"
+    now = [facts.service(back.service) for back in backs] or list(process_facts(process, facts))
+    how = "uses its old certificate again" if is_running else "stays off; its old files are set"
+    if process in node.left_off:
+        how = "was left off by that run; it is on again, with its old certificate"
     return Step(
         id=f"{cluster}/{facts.node}/restore/{process}",
         node=facts.node,
@@ -340,7 +375,7 @@ def _restore(cluster: str, facts: NodeFacts, process: str, backs: list[Back]) ->
             if one is not None
         ),
         lines=lines,
-        interrupts=interruptions(process, facts) if enabled else (),
+        interrupts=interruptions(process, facts) if is_running else (),
     )
 
 
@@ -381,8 +416,13 @@ def _prove(cluster: str, node: _Node) -> Step:
 
 
 # ── trust stores ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def _trust_steps(lane: Lane, nodes: list[_Node]) -> tuple[tuple[Step, ...], list[Finding]]:
-    """Return the steps that open the stores which stage 900 closed, before any old leaf is served again."""
+def _trust_steps(
+    lane: Lane, nodes: list[_Node], facts_of: Mapping[str, NodeFacts]
+) -> tuple[tuple[Step, ...], list[Finding]]:
+    """Return the steps that open the stores which stage 900 closed, before any old leaf is served again.
+
+    Every other store that stage 900 closes must trust the old leaves now: a later run may have written another one.
+    """
     steps: list[Step] = []
     findings: list[Finding] = []
     both = {
@@ -392,20 +432,31 @@ def _trust_steps(lane: Lane, nodes: list[_Node]) -> tuple[tuple[Step, ...], list
         for one in step.params["stores"]
     }
     by_name = {node.facts.node: node.facts for node in nodes}
-    for step in (one for one in lane.steps() if one.action == "close" and one.node in by_name):
-        facts = by_name[step.node]
+    for step in (one for one in lane.steps() if one.action == "close" and one.node in facts_of):
+        facts = facts_of[step.node]
         now = {one.store: one.file for one in facts.trust}
-        closed = [one for one in step.params["stores"] if now.get(one["store"]) == one["file"]]
+        stores = step.params["stores"]
+        closed = [one for one in stores if one["store"] in now and now[one["store"]] == one["file"]]
+        closed = closed if step.node in by_name else []
+        for one in (store for store in stores if store not in closed):
+            used = now.get(one["store"], "")
+            if not _holds(facts, used, one["removes"]):
+                what = f"{used or 'no file'}, in use now, does not trust the old certificates, and is not of this run"
+                findings.append(Finding(f"{facts.node}/{one['store']}", what, _FORWARD))
         opened = {one["store"]: both[step.node, one["store"]] for one in closed}
         for one in closed:
-            held = facts.file(opened[one["store"]])
-            leaves = {each.fingerprint for each in held.certificates} if held else set()
-            if not leaves.issuperset(one["removes"]):
+            if not _holds(facts, opened[one["store"]], one["removes"]):
                 what = f"{opened[one['store']]}, which trusts the old certificates, is gone or was changed"
                 findings.append(Finding(f"{facts.node}/{one['store']}", what, _FORWARD))
         if closed and not findings:
             steps.append(_open(lane.name, facts, step.params["process"], opened, now))
     return tuple(steps), findings
+
+
+def _holds(facts: NodeFacts, name: str, leaves: Iterable[str]) -> bool:
+    """Return whether the file *name* is there and holds every one of *leaves*, by fingerprint."""
+    stored = facts.file(name)
+    return {one.fingerprint for one in stored.certificates}.issuperset(leaves) if stored else False
 
 
 def _open(cluster: str, facts: NodeFacts, process: str, opened: Mapping[str, str], now: Mapping[str, str]) -> Step:

@@ -15,7 +15,7 @@ from workflows import actions
 from workflows.errors import PlanError
 from workflows.facts import NodeFacts
 from workflows.journal.events import Kind
-from workflows.plan import Plan
+from workflows.plan import Lane, Plan, Seq
 from workflows.procedures.renewal_rollback import plan_renewal_rollback
 
 Start = Callable[..., DatabaseEngine]
@@ -135,6 +135,67 @@ def test_refused_where_the_old_pair_is_gone_expired_or_another(start_database: S
     swapped = tuple(replace(file, certificates=other.certificates) if file.name == old else file for file in one.files)
     with pytest.raises(PlanError, match=f"{old} holds another certificate"):
         plan_back(engine, plan, {"cmscore1": replace(one, files=swapped)})
+
+
+@pytest.mark.parametrize("sent", [1, 2], ids=["old-files", "new-files"])
+@pytest.mark.parametrize("change", [None, same_files], ids=["new-names", "files-same"])
+def test_what_the_run_left_off_is_on_again(start_database: Start, change: Any, sent: int) -> None:
+    """Its worker died behind `disable`, or one line later: the way back starts the process, whatever files it uses."""
+    engine = start_database(change, nodes=1, services=("webadmin",))
+    step = "seoul/cmscore1/apply/webadmin"
+    plan, before = renewed(engine, until=step)
+    lines = [str(line) for line in plan.lane("seoul").part(step).lines]  # type: ignore[union-attr]
+    for line in [one for one in lines if not one.startswith("webadmin enable")][:sent]:
+        engine.fleet.execute("cmscore1", line)
+    back = rolled_back(engine, plan)
+    restore = back.lane("seoul").part("seoul/cmscore1/restore/webadmin")
+    assert ("was left off" in restore.title, str(restore.lines[-1])) == (True, "webadmin enable")  # type: ignore[union-attr]
+    fault = engine.fleet.fault("failure", node="cmscore1", match="webadmin enable", times=1)
+    assert beyond_go(engine) == restore.id
+    (failed,) = [one for one in engine.work.journal.events(BACK) if one.kind is Kind.ROLLBACK_FAILED]
+    assert failed.data["lines"][-1] == "webadmin enable"
+    engine.fleet.mend(fault)
+    actions.resume(engine.work.journal, BACK, by="ann")
+    assert (engine.run_lane(run=BACK), served(engine, plan)) == ("", before)
+    assert engine.survey()["cmscore1"].service("webadmin").enabled is True  # type: ignore[union-attr]
+
+
+def test_what_a_trust_step_left_off_is_on_again(start_database: Start) -> None:
+    """No file of it has changed yet, and there is no restart of its own to come: it is started."""
+    engine = start_database(nodes=1, services=("callbridge", "webbridge3"))
+    step = "seoul/cmscore1/trust/webbridge3"
+    plan, before = renewed(engine, until=step)
+    engine.fleet.execute("cmscore1", "webbridge3 disable")
+    only_trust = replace(plan, lanes=tuple(_without(lane, "seoul/cmscore1/apply/webbridge3") for lane in plan.lanes))
+    for original in (plan, only_trust):
+        lane = plan_back(engine, original).lane("seoul")
+        assert str(lane.part("seoul/cmscore1/restore/webbridge3").lines[-1]) == "webbridge3 enable"  # type: ignore[union-attr]
+    rolled_back(engine, only_trust)
+    assert (beyond_go(engine), served(engine, plan)) == ("", before)
+
+
+def _without(lane: Lane, step: str) -> Lane:
+    """Return the lane without one of its steps."""
+    tree = lane.tree
+    assert isinstance(tree, Seq)
+    return replace(lane, tree=Seq(tuple(part for part in tree.parts if getattr(part, "id", "") != step)))
+
+
+def test_refused_where_a_later_run_wrote_a_store_that_does_not_trust_the_old_leaf(start_database: Start) -> None:
+    """The store in use is not the one that this run closed, and nobody could open it again."""
+    engine = start_database(nodes=2, services=("webadmin", "callbridge", "webbridge3"))
+    plan, _ = renewed(engine)
+    facts = engine.survey()
+    close = next(step for step in plan.lane("seoul").steps() if step.action == "close")
+    one, store = facts[close.node], close.params["stores"][0]
+    held = next(file for file in one.files if file.name == store["file"])
+    trust = tuple(replace(each, file="later.crt") if each.store == store["store"] else each for each in one.trust)
+    files = (*one.files, replace(held, name="later.crt"))
+    with pytest.raises(PlanError, match=f"{close.node}/{store['store']}: later.crt, in use now, does not trust"):
+        plan_back(engine, plan, {**facts, close.node: replace(one, files=files, trust=trust)})
+    both = next(file for file in one.files if file.name == store["base"])
+    files = (*one.files, replace(both, name="later.crt"))
+    assert plan_back(engine, plan, {**facts, close.node: replace(one, files=files, trust=trust)}).lanes
 
 
 def test_refused_before_anything_is_changed_where_the_old_key_does_not_match(start_database: Start) -> None:
