@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,6 +62,7 @@ def rollback(
         open_still = state.outcome == "open"
         ends = f"End run {name} for good, and begin" if open_still else "Begin"
         confirm(f"{ends} with these lines? {_waits(made)}", yes=yes)
+        _stands_still(journal, state)
         if open_still:
             _end(journal, name)
         fresh = start(journal, settings, made, by=account())
@@ -87,6 +89,7 @@ def _waits(made: Plan) -> str:
 
 def _original(journal: Journal, run: str) -> tuple[Plan, RunState]:
     """Return plan and state of the run to go back from. Raises: InputError: there is no way back, or it moves."""
+    from workflows.journal.lanes import lane_rows
     from workflows.plan import DATABASE, RENEWAL, ROLLBACK, Plan
 
     made = Plan.from_json(journal.plan(run))
@@ -101,13 +104,24 @@ def _original(journal: Journal, run: str) -> tuple[Plan, RunState]:
             remedy="Go on with it (`certbridge runs resume`), or renew anew with `certbridge plan --survey`.",
         )
     state = journal.state(run)
-    moving = [lane.name for lane in state.lanes.values() if lane.status in {"ready", "running"}]
+    # A lane that was paused or stopped may have a step that is on its way to its border.
+    live = {row.lane for row in journal.read(partial(lane_rows, run=run)) if row.live}
+    moving = [lane.name for lane in state.lanes.values() if lane.status in {"ready", "running"} or lane.name in live]
     if state.outcome == "open" and moving:
         raise InputError(
             f"Run {run} is at work on {', '.join(moving)}.",
             remedy=f"Hold it first: `certbridge runs pause {run}`, and wait until its step has ended.",
         )
     return made, state
+
+
+def _stands_still(journal: Journal, before: RunState) -> None:
+    """Raise InputError when the run went on since *before* was read: the plan back is of what the servers used then."""
+    if journal.state(before.run).n != before.n:
+        raise InputError(
+            f"Run {before.run} went on while its servers were read or the plan was looked at.",
+            remedy=f"See `certbridge runs show {before.run}`, then `certbridge runs rollback {before.run}` again.",
+        )
 
 
 def _chosen(state: RunState, lane: str) -> list[str]:
@@ -131,6 +145,7 @@ def _plan(journal: Journal, original: Plan, state: RunState, lane: str) -> Plan:
     original = replace(original, lanes=tuple(one for one in original.lanes if one.name in chosen))
     wanted = select(fleet, chosen)
     found = take(journal, fleet, wanted, by=account())
+    _stands_still(journal, state)
     silent = frozenset(found.failed)
     if original.kind == DATABASE:
         return plan_rollback(original, found.facts, now=now(), silent=silent)

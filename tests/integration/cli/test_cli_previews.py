@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+from functools import partial
 
 import pytest
 
 from tests.ca import pem
+from workflows import actions
+from workflows.journal import Transaction, claims, lanes, outbox
 from workflows.preview import Preview
 
 FAILED = "seoul/cms2/deliver/callbridge"
@@ -20,6 +24,23 @@ def stopped(world) -> str:
     world.ok("gates", "deliver", world.sign(run, pem))
     world.advance(run, fail={FAILED: "disk full"})
     return run
+
+
+def _claim(tx: Transaction, run: str) -> claims.Claim | claims.Drop:
+    """Begin the step that failed, in a canvas of its own, and do not end it."""
+    generation = lanes.raise_generation(tx, run, "seoul", "test")
+    assert generation is not None
+    return claims.claim(
+        tx,
+        run=run,
+        lane="seoul",
+        step=FAILED,
+        node="cms2",
+        generation=generation,
+        holder="test",
+        predecessors=frozenset(),
+        resources=("node:cms2",),
+    )
 
 
 def flag(world, run: str) -> str:
@@ -98,6 +119,46 @@ def test_rollback_of_a_run_that_changed_nothing_has_nothing_to_undo(world, stopp
     with world.worker():
         result = world.say("runs", "rollback", stopped, "--yes")
     assert (result.exit_code, "there is nothing to undo" in result.stderr, flag(world, stopped)) == (1, True, "stopped")
+
+
+@pytest.mark.parametrize("held", ["paused", "stopped"])
+def test_rollback_waits_for_a_step_that_is_still_at_work(world, stopped, held):
+    """The lane does not move any more, but its step goes on to its border: what it uses then is not known yet."""
+    world.ok("runs", "resume", stopped)
+    claimed = world.journal.write(partial(_claim, run=stopped))
+    assert isinstance(claimed, claims.Claim)
+    if held == "paused":
+        world.ok("runs", "pause", stopped)
+    else:
+        world.journal.write(lambda tx: lanes.stop_lane(tx, stopped, "seoul", "another step failed"))
+    result = world.say("runs", "rollback", stopped, "--yes")
+    assert (result.exit_code, "is at work on seoul" in result.stderr, flag(world, stopped)) == (2, True, held)
+    world.journal.write(lambda tx: claims.finish(tx, claimed, status="failed", error={"text": "disk full"}))
+    with world.worker():
+        assert "there is nothing to undo" in world.say("runs", "rollback", stopped, "--yes").stderr
+
+
+def test_rollback_is_refused_when_the_run_went_on_meanwhile(world, stopped):
+    """Somebody resumed it while the servers were read: the plan would be of what is no longer so."""
+    world.beat()
+    surveyed = threading.Event()
+
+    def go_on_and_survey() -> None:
+        while not surveyed.wait(0.02):
+            for row in world.journal.read(outbox.pending):
+                world.journal.write(partial(outbox.sent, outgoing_id=row.id))
+                if row.run != stopped:
+                    actions.resume(world.journal, stopped, by="bob")
+                    world.advance(row.run)
+
+    thread = threading.Thread(target=go_on_and_survey, daemon=True)
+    thread.start()
+    try:
+        result = world.say("runs", "rollback", stopped, "--yes")
+    finally:
+        surveyed.set()
+        thread.join()
+    assert (result.exit_code, "went on while its servers were read" in result.stderr) == (2, True)
 
 
 def test_a_survey_has_no_rollback(world):
