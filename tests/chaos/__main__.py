@@ -32,13 +32,14 @@ def main(words: list[str]) -> int:
     """Carry out the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description="Kill everything, and see that nothing is lost.")
     parser.add_argument("--seed", type=int, default=None, help="default: one of the clock")
-    parser.add_argument("--rounds", type=int, default=2, help="fleets, each with a renewal and a rebuild")
+    parser.add_argument("--rounds", type=int, default=2, help="fleets, each with a renewal and a rebuild; at least one")
     parser.add_argument("--emptied", type=int, default=50, help="small runs in each of which Redis is emptied")
-    parser.add_argument("--minutes", type=float, default=6.0, help="no further round begins after so many")
+    parser.add_argument(
+        "--minutes", type=float, default=6.0, help="no further round begins after so many; one always does"
+    )
     parser.add_argument("--small", action="store_true", help="three servers instead of ten")
     parser.add_argument("--quiet", action="store_true", help="do not tell each strike")
     arguments = parser.parse_args(words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it leaves no process behind
     seed = int(time.time()) % 100_000 if arguments.seed is None else arguments.seed
     began = time.monotonic()
 
@@ -48,15 +49,34 @@ def main(words: list[str]) -> int:
 
     print(f"seed {seed}; again with: make chaos SEED={seed} ROUNDS={arguments.rounds}", flush=True)  # noqa: T201
     emptied = _emptied(arguments.emptied, random.Random(seed)) if arguments.emptied else Emptied()
+    asked = max(1, arguments.rounds)
+    over = time.monotonic() + arguments.minutes * 60
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as folder:
         keys = make_keys(Path(folder) / "keys.pem", 300)
-        while len(rounds) < arguments.rounds and time.monotonic() - began < arguments.minutes * 60:
+        while len(rounds) < asked and (not rounds or time.monotonic() < over):
             scale = SMALL if arguments.small else Scale()
             rounds.append(play(seed + len(rounds), scale, keys=keys, tell=tell))
             print("\n".join(told(rounds[-1])), flush=True)  # noqa: T201
     print("\n".join(summary(rounds, emptied, time.monotonic() - began)))  # noqa: T201
-    return 0 if all(one.good for one in rounds) and emptied.finished == emptied.started else 1
+    wrong = reasons(rounds, asked, emptied, arguments.emptied)
+    for reason in wrong:
+        print(f"not good: {reason}")  # noqa: T201
+    return 1 if wrong else 0
+
+
+def reasons(rounds: list[Round], asked: int, emptied: Emptied, asked_emptied: int) -> list[str]:
+    """Return why this was no success: something was found, or too little was tried for anything to be found."""
+    return [
+        *([f"{len(rounds)} of {asked} rounds were played"] if len(rounds) < asked else []),
+        *(f"nothing was sent in the round with seed {one.seed}" for one in rounds if not one.findings.changes),
+        *(f"findings in the round with seed {one.seed}" for one in rounds if not one.good),
+        *(
+            [f"{emptied.finished} of {asked_emptied} small runs with Redis emptied have ended"]
+            if emptied.finished < asked_emptied
+            else []
+        ),
+    ]
 
 
 def _emptied(runs: int, chance: random.Random) -> Emptied:
@@ -111,4 +131,5 @@ def summary(rounds: list[Round], emptied: Emptied, took_s: float) -> list[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it leaves no process behind
     sys.exit(main(sys.argv[1:]))

@@ -126,8 +126,9 @@ class _Ledger:
     def meant(self, event: Event) -> None:
         """Take an event of the journal into account."""
         if event.kind in {Kind.PUT_BACK, Kind.ROLLBACK_FAILED}:
-            # Lines of steps that were taken back are to be sent again.
-            self._forget(lambda line: line[:2] == (event.node, event.run))
+            # Lines of the steps that were taken back are to be sent again, and those of no other step of the node.
+            back = taken_back(event)
+            self._forget(lambda line: line[:2] == (event.node, event.run) and line[2] in back)
         elif event.kind is Kind.STEPS_REOPENED:
             self._forget(lambda line: line[1] == event.run and line[2] in event.data.get("steps", ()))
         elif event.kind is Kind.INTENT:
@@ -169,6 +170,11 @@ class _Ledger:
     def _forget(self, doomed: Callable[[_Line], bool]) -> None:
         for line in [line for line in self._done if doomed(line)]:
             del self._done[line]
+
+
+def taken_back(event: Event) -> frozenset[str]:
+    """Return the steps whose lines a rollback took back, and the one under whose name the lines back were sent."""
+    return frozenset({event.step, *event.data.get("steps", ())})
 
 
 def _said(text: str) -> str:
@@ -221,7 +227,11 @@ def _plan_order(
 
 
 def _one_server_at_a_time(engine: ChaosEngine, runs: Sequence[str], events: Sequence[Event], found: Findings) -> None:
-    """See that behind the gate *go* one server of a lane is changed at a time."""
+    """See that behind the gate *go* one server of a lane is changed at a time.
+
+    A step that sent a line is under way until it is done, parked or put back. A new claim ends nothing: whoever held
+    the step before may have left the server with its service off.
+    """
     from workflows.plan import DATABASE, Plan
 
     for run in runs:
@@ -229,15 +239,21 @@ def _one_server_at_a_time(engine: ChaosEngine, runs: Sequence[str], events: Sequ
         if plan.kind == DATABASE:
             continue  # its backups are fetched side by side; `database_order` judges the rest
         stages = {step.id: step.stage for lane in plan.lanes for step in lane.steps()}
-        open_intents: dict[str, tuple[str, str]] = {}
+        under_way: dict[str, dict[str, Event]] = defaultdict(dict)  # lane -> step -> its last line
         for event in (one for one in events if one.run == run and stages.get(one.step, 0) >= 600):
+            steps = under_way[event.lane]
             if event.kind is Kind.INTENT:
-                other = open_intents.get(event.lane)
-                if other and other[0] != event.node:
-                    found.order.append(f"{event.node}: {event.data['text']} while {other[1]} on {other[0]} was open")
-                open_intents[event.lane] = (event.node, event.data["text"])
-            elif event.kind in {Kind.OUTCOME, Kind.STEP_CLAIMED, Kind.STEP_DONE}:
-                open_intents.pop(event.lane, None)
+                found.order += [
+                    f"{event.node}: {event.data['text']} while {other.step} was under way, at {other.data['text']}"
+                    for other in steps.values()
+                    if other.node != event.node
+                ]
+                steps[event.step] = event
+            elif event.kind in {Kind.STEP_DONE, Kind.STEP_PARKED}:
+                steps.pop(event.step, None)
+            elif event.kind is Kind.PUT_BACK:
+                for step in taken_back(event):
+                    steps.pop(step, None)
 
 
 # ── I2: the database ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,8 +283,12 @@ def _chains(engine: ChaosEngine, runs: Sequence[str], found: Findings) -> None:
 
 
 def _gates(events: Sequence[Event], found: Findings) -> None:
+    """See that each gate is decided once, and approved by somebody else than who asked for the run."""
     decided: Counter[tuple[str, str]] = Counter()
+    asked = {event.run: event.data["requested_by"] for event in events if event.kind is Kind.RUN_CREATED}
     for event in events:
+        if event.kind is Kind.GATE_APPROVED and event.actor == asked.get(event.run):
+            found.other.append(f"gate {event.step} was approved by {event.actor}, who asked for the run")
         if event.kind is Kind.GATE_OPENED:
             decided[event.run, event.step] = 0
         elif event.kind in {Kind.GATE_APPROVED, Kind.GATE_REJECTED}:

@@ -1,7 +1,7 @@
 """The nemesis: a renewal and a rebuild by real processes, while everything is killed, frozen, emptied, cut, doubled.
 
-One *round* is one fleet: its service certificates are renewed, then its database clusters are rebuilt; a person
-approves the gates, and resumes lanes that stopped for a reason that a person would mend. Afterwards `checker`
+One *round* is one fleet: its service certificates are renewed, then its database clusters are rebuilt; a second person
+approves the gates, the first one resumes lanes that stopped for a reason that a person would mend. Afterwards `checker`
 reads what the servers saw. The seed gives the same draws, not the same instants: processes run as they run.
 """
 
@@ -19,16 +19,20 @@ from pathlib import Path
 import checker
 from acceptance_engine import QUEUES, Shape
 from chaos_engine import ChaosEngine
-from renewing import say
+from renewing import rewrite, say
 from strikes import Strikes
 from tap import Tap
 
+from workflows import actions
 from workflows.broker import KEY_PREFIX, socket_path
 from workflows.errors import CertbridgeError
 from workflows.journal.fold import RunState
 from workflows.journal.store import RunSummary
 
 GAP_S = (0.3, 2.7)
+APPROVER = "bob"
+SLOW_S = (3.0, 6.0)
+SLOW_LINES = ("webadmin disable*", "webadmin certs*", "webadmin enable*", "callbridge certs*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,8 @@ def play(seed: int, scale: Scale, *, keys: Path, tell: Callable[[str], None] = l
         ChaosEngine(scale.shape(), keys=keys) as engine,
         Tap(socket_path(engine.state), tuple(f"{KEY_PREFIX}{name}" for name in QUEUES)) as tap,
     ):
+        rewrite(engine, lambda written: written.update(four_eyes=True))
+        slow_down(engine, random.Random(seed + 2))
         strikes = Strikes(engine, tap, random.Random(seed))
         one = _Play(engine, strikes, scale, seed, tell)
         try:
@@ -107,6 +113,12 @@ def play(seed: int, scale: Scale, *, keys: Path, tell: Callable[[str], None] = l
             one.round.logs = _keep(engine, seed)
         one.round.took_s = time.monotonic() - began
         return one.round
+
+
+def slow_down(engine: ChaosEngine, chance: random.Random) -> None:
+    """Let one line of each server take 3 to 6 s, once: a process that tries again meets a server still at work."""
+    for node in sorted(engine.addresses):
+        engine.fault("slow", node, match=chance.choice(SLOW_LINES), seconds=round(chance.uniform(*SLOW_S), 1))
 
 
 class _Play:
@@ -172,10 +184,7 @@ class _Play:
 
     def _act_on(self, state: RunState) -> None:
         if any(gate.status == "open" for lane in state.lanes.values() for gate in lane.gates.values()):
-            # Somebody else in four eyes would do; the simulated fleet lets one person do both.
-            said = say(self.engine, "gates", "approve", state.run, "--yes")
-            if said.code:
-                self.tell(f"approve: {said.code} {said.err.strip().splitlines()[-1:]}")
+            self._approve(state.run)
         for lane in state.lanes.values():
             key = (state.run, lane.name)
             parked = lane.status == "done" and any(step.status == "parked" for step in lane.steps.values())
@@ -190,6 +199,15 @@ class _Play:
                 if say(self.engine, "runs", "resume", state.run).code == 0:
                     self.round.resumes += 1
                 del self._stopped_at[key]
+
+    def _approve(self, run: str) -> None:
+        """Approve what is open as another account than the one that asked: the inventory wants four eyes."""
+        try:
+            for gate in actions.open_gates(self.engine.journal, run):
+                if gate.state.status == "open":
+                    actions.decide(self.engine.journal, gate, decision="approve", by=APPROVER)
+        except CertbridgeError as error:
+            self.tell(f"approve: {error}")
 
     def _doctor(self, text: str) -> None:
         if " rests" in text:
