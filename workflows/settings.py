@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     longest_poll_s: Seconds = Field(
         50.0, description="How long a task polls at most before it gives its thread back, in seconds."
     )
+    settle_s: Seconds = Field(
+        45.0, description="How long a line whose connection was cut may still be at work on its server, in seconds."
+    )
     silent_s: Seconds = Field(
         1800.0, description="How long a node that fell silent in the middle of a database operation is waited for."
     )

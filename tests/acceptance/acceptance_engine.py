@@ -35,6 +35,7 @@ QUICK = {
     "outbox_ms": 50,
     "poll_s": 0.2,
     "longest_poll_s": 5.0,
+    "settle_s": 7.0,
     "log_level": "INFO",
 }
 

@@ -98,6 +98,7 @@ async def put_back(context: StepContext, step: Step, *, offset: int) -> None:
     Raises: NodeError when a line back is refused; "rollback failed" is then the state of the node.
     """
     renames = tuple(line for line in step.undo if line.kind is LineKind.RENAME)
+    await _settled(context)
     async with context.session() as session:
         if renames:
             await _rename_back(context, session, step, offset)
@@ -140,6 +141,7 @@ async def run_lines(context: StepContext, session: NodeSession, now: Mapping[str
     that starts it does. Set and fresh means done; set and not fresh means start it; else everything.
     """
     commands = [(number, line) for number, line in enumerate(context.step.lines) if line.kind is LineKind.COMMAND]
+    now = await _await_late(context, session, commands, now)
     start = next((one for one in commands if one[1].content.split(":")[0] in {"enable", "restart"}), None)
     if all(_is_set(context.step, line, now) for _, line in commands) and (
         start is None or await _fresh(context, *start, now)
@@ -160,6 +162,35 @@ async def run_lines(context: StepContext, session: NodeSession, now: Mapping[str
             await context.change(session, line, number=number)
         else:
             await context.settle(line, number)
+
+
+async def _await_late(
+    context: StepContext, session: NodeSession, commands: list[tuple[int, Line]], now: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Wait until each line whose answer was lost shows its effect, or has had its time; return the status then.
+
+    Only then is it known what is still needed: a line that is repeated, or followed by the next one, while the server
+    is still at the first would be undone by its late effect.
+    """
+    for number, line in commands:
+        while (left_s := context.late_s(number)) and not await _took(context, line, now):
+            context.give_way()
+            await asyncio.sleep(min(left_s, context.work.settings.poll_s))
+            now = await read_settings(session)
+    return now
+
+
+async def _took(context: StepContext, line: Line, now: Mapping[str, Any]) -> bool:
+    """Return whether the effect of *line* is seen, in the status *now* or on the ports."""
+    verb, _, process = line.content.partition(":")
+    if verb == "set":
+        return _is_set(context.step, line, now)
+    return await _in_effect(context) if verb == "restart" else _on(process, now) is (verb == "enable")
+
+
+async def _settled(context: StepContext) -> None:
+    """Wait until no line of this step can be at work on its server any more, whatever the status says."""
+    await asyncio.sleep(max((context.late_s(number) for number in context.sent), default=0.0))
 
 
 async def _fresh(context: StepContext, number: int, line: Line, now: Mapping[str, Any]) -> bool:

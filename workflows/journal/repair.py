@@ -56,16 +56,18 @@ def _let_go(tx: Transaction, row: Any) -> bool:
 
 
 def _under_way(tx: Transaction, row: Any) -> str:
-    """Return the line of this step whose outcome nobody wrote down, "" when there is none."""
+    """Return the line of this step whose outcome nobody wrote down, or nobody knew, "" when there is none."""
     kinds = (Kind.INTENT.value, Kind.OUTCOME.value)
     query = (
         sa.select(_EVENT.c.kind, _EVENT.c.data)
         .where(_EVENT.c.run == row.run, _EVENT.c.step == row.step, _EVENT.c.kind.in_(kinds))
         .order_by(_EVENT.c.n.desc())
-        .limit(1)
+        .limit(2)
     )
-    last = tx.connection.execute(query).one_or_none()
-    return str(last.data["text"]) if last is not None and last.kind == Kind.INTENT.value else ""
+    last = tx.connection.execute(query).all()
+    if last and last[0].kind == Kind.OUTCOME.value and last[0].data["state"] == "unknown":
+        last = last[1:]  # the connection was cut, and the server goes on: nobody knows more than of an intent alone
+    return str(last[0].data["text"]) if last and last[0].kind == Kind.INTENT.value else ""
 
 
 def _noted(tx: Transaction, row: Any) -> bool:

@@ -71,6 +71,16 @@ def test_line_that_may_be_under_way_keeps_its_lease_and_is_noted_once(journal: J
     assert "`webadmin enable` may still be under way" in str(note["done"])
 
 
+def test_line_whose_connection_was_cut_keeps_its_lease_as_one_without_an_end_does(journal: Journal, held: Claim):
+    """That nobody knows the outcome was written down before the process died: the server may still be at it."""
+    journal.write(lambda tx: intent(tx, held, 0, "webadmin enable"))
+    journal.write(lambda tx: outcome(tx, held, 0, "unknown", "the connection was cut"))
+    assert let_go(journal, "dead") == ("s1",)
+    assert journal.read(repair.holders) == ("dead",)
+    (note,) = notes(journal)
+    assert "`webadmin enable` may still be under way" in str(note["done"])
+
+
 def test_line_whose_end_was_written_down_does_not_hold_it_up(journal: Journal, held: Claim):
     """Intent and outcome stand in the journal: nothing is under way."""
     journal.write(lambda tx: intent(tx, held, 0, "webadmin enable"))

@@ -52,7 +52,7 @@ class Engine:
     ) -> None:
         self.fleet = fleet
         self.settings = Settings.load(
-            {}, home=folder, state=folder / "state", poll_s=0.05, longest_poll_s=2, idle_s=60, silent_s=3
+            {}, home=folder, state=folder / "state", poll_s=0.05, longest_poll_s=2, settle_s=1, idle_s=60, silent_s=3
         )
         prepare_state(self.settings)
         self.inventory = self._inventory(change)

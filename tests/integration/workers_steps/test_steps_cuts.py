@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +15,67 @@ from workflows.journal.events import Kind
 
 Start = Callable[..., Engine]
 CUTS = ("cut-before", "cut-after")
+SLOW_S, CUT_AFTER_S = 3.0, 0.3
+
+
+@contextmanager
+def reset_during(engine: Engine, line: str) -> Iterator[None]:
+    """Have *line* take SLOW_S on its server, and reset the connection while the server is at it."""
+    engine.work.settings = engine.settings.model_copy(update={"settle_s": 2 * SLOW_S})
+    engine.fleet.fault("slow", match=f"{line}*", seconds=SLOW_S)
+    over = threading.Event()
+
+    def reset() -> None:
+        for link in engine.work.connections._links.values():
+            if link._connection:
+                link._connection.abort()
+
+    def cut() -> None:
+        while not any(
+            one.phase == "begin" and one.text.startswith(line) for one in engine.fleet.records("command", "cmscore1")
+        ):
+            if over.wait(0.01):
+                return
+        over.wait(CUT_AFTER_S)
+        engine.work.loop._loop.call_soon_threadsafe(reset)
+
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        cutting.join()
+
+
+def begun(engine: Engine, *lines: str) -> list[int]:
+    """Return how often the server began each of *lines*."""
+    texts = [one.text for one in engine.fleet.records("command", "cmscore1") if one.phase == "begin"]
+    return [len([text for text in texts if text.startswith(line)]) for line in lines]
+
+
+@pytest.mark.parametrize("line", ["webadmin disable", "webadmin certs", "webadmin enable"])
+def test_a_line_that_the_server_is_still_at_is_not_sent_again(start: Start, line: str) -> None:
+    """The connection is reset in the middle of a slow line: its late effect is awaited, and nothing goes out twice."""
+    engine = start("webadmin", services=("webadmin",))
+    engine.start(engine.plan())
+    assert engine.to_apply(until="seoul/cmscore1/apply/webadmin") == "seoul/cmscore1/apply/webadmin"
+    with reset_during(engine, line):
+        assert engine.go_on() == ""
+    counts = begun(engine, "webadmin disable", "webadmin certs", "webadmin enable")
+    served = engine.fleet.served_leaf("cmscore1", "webadmin")
+    assert (counts, served) == ([1, 1, 1], engine.new_leaf("seoul/cmscore1/callbridge"))
+
+
+@pytest.mark.parametrize("line", ["callbridge certs", "callbridge restart"])
+def test_a_restart_waits_for_the_late_effect_of_a_line_before_it(start: Start, line: str) -> None:
+    """The call bridge is set once and restarted once, wherever the connection was reset."""
+    engine = start("callbridge", services=("callbridge",), pin_leaves=False)
+    engine.start(engine.plan())
+    assert engine.to_apply(until="seoul/cmscore1/apply/callbridge") == "seoul/cmscore1/apply/callbridge"
+    with reset_during(engine, line):
+        assert engine.go_on() == ""
+    assert begun(engine, "callbridge certs", "callbridge restart") == [1, 1]
 
 
 @pytest.mark.parametrize("kind", CUTS)
