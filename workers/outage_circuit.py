@@ -2,7 +2,8 @@
 
 One silent server stops its lane. Many at once mean that the network, and not a server, is away; then a restart that
 begins now may be cut in its middle on server after server. So the lane stops before the step, with a reason that names
-the servers, and a person who knows that the network is back resumes it.
+the servers, and a person who knows that the network is back resumes it. Steps that interrupt nothing (proofs,
+and stores closed from the next restart on) go on, and so does what was begun.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ log = structlog.get_logger()
 
 FIRST_CHANGE = 600
 """The stage from which on a step changes what services use."""
+_NO_CHANGE = frozenset({"prove", "close"})
 _SHOWN = 8
 
 
 def refusal(tx: Transaction, settings: Settings, *, run: str, lane: str, step: Step, generation: int) -> Drop | None:
     """Stop *lane* when *step* would begin a change in the middle of an outage, and return why; None: it may begin."""
-    if step.stage < FIRST_CHANGE or not step.node:
+    if step.stage < FIRST_CHANGE or not step.node or not step.lines or step.action in _NO_CHANGE:
         return None
     row = lane_row(tx.connection, run, lane)
     if row.flag or row.generation != generation or not silence.is_new(tx, run, lane, step.id):
+        return None
+    # Where the claim is refused anyway, nothing would begin, so nothing is stopped.
+    if not silence.may_be_claimed(tx, run=run, lane=lane, step=step.id, node=step.node, generation=generation):
         return None
     nodes = silence.silent_nodes(tx, within_s=settings.outage_s, run=run, lane=lane)
     if len(nodes) <= settings.outage_nodes:

@@ -1,4 +1,7 @@
-"""Which servers did not answer lately, by what the journal says of steps: many at once are an outage."""
+"""Which servers did not answer lately, by what the journal says of steps: many at once are an outage.
+
+A server that never answered anything is not away, it is dead, or not there yet: it says nothing of the network.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from workflows.journal import tables
 from workflows.journal.events import Kind
 from workflows.journal.store import Transaction
 
-_CLAIM, _EVENT = tables.claim, tables.event
+_CLAIM, _LEASE, _EVENT = tables.claim, tables.lease, tables.event
 _SILENT = "Unreachable"
+_OVER = ("done", "excused", "failed", "parked")
 _ENDED_BADLY = ("failed", "parked", "waiting", "open", "excused")
 
 
 def silent_nodes(tx: Transaction, *, within_s: float, run: str, lane: str) -> tuple[str, ...]:
     """Return the nodes that were unreachable for a step of any run within *within_s* seconds, and silent ever since.
 
-    What was before a person last resumed *lane* of *run* does not count: whoever resumes says that the network is back.
+    Only those count that had answered a step before. What was before a person last resumed *lane* of *run* does not
+    count either: whoever resumes says that the network is back.
     """
     since = max(tx.clock - within_s, _resumed_at(tx, run, lane))
     rows = tx.connection.execute(
@@ -31,15 +36,53 @@ def silent_nodes(tx: Transaction, *, within_s: float, run: str, lane: str) -> tu
         at = _unreachable_at(tx, row.run, row.step)
         if at > since:
             fell_silent[row.node] = max(at, fell_silent.get(row.node, 0.0))
-    answered = _answered(tx, tuple(fell_silent), since)
-    return tuple(sorted(node for node, at in fell_silent.items() if answered.get(node, 0.0) <= at))
+    answered = _answered(tx, tuple(fell_silent))
+    return tuple(sorted(node for node, at in fell_silent.items() if node in answered and answered[node] <= at))
 
 
 def is_new(tx: Transaction, run: str, lane: str, step: str) -> bool:
-    """Return whether nobody has begun *step* yet: one that was begun is better ended than left half-done."""
+    """Return whether nobody has begun *step* yet: one that was begun is better ended than left half-done.
+
+    It was begun when a line of it was about to be sent, by whatever attempt, since it was last taken back or reopened.
+    """
     here = (_CLAIM.c.run == run, _CLAIM.c.lane == lane, _CLAIM.c.step == step)
-    found = tx.connection.execute(sa.select(_CLAIM.c.state, _CLAIM.c.intended).where(*here)).one_or_none()
-    return found is None or not (found.state == "waiting" or found.intended)
+    found = tx.connection.execute(sa.select(_CLAIM.c.state).where(*here)).one_or_none()
+    if found is None:
+        return True
+    return found.state != "waiting" and not _begun(tx, run, lane, step)
+
+
+def may_be_claimed(tx: Transaction, *, run: str, lane: str, step: str, node: str, generation: int) -> bool:
+    """Return False where `claims.claim` says no by itself: *step* is over, was tried, or its server is held."""
+    here = (_CLAIM.c.run == run, _CLAIM.c.lane == lane, _CLAIM.c.step == step)
+    row = tx.connection.execute(sa.select(_CLAIM).where(*here)).one_or_none()
+    if row is not None and (row.state in _OVER or row.generation == generation):
+        return False
+    live = sa.select(_LEASE.c.holder).where(
+        _LEASE.c.resource == f"node:{node}", _LEASE.c.holder != "", _LEASE.c.expires_at > tx.clock
+    )
+    return tx.connection.execute(live).first() is None
+
+
+def _begun(tx: Transaction, run: str, lane: str, step: str) -> bool:
+    back = (Kind.PUT_BACK.value, Kind.STEPS_REOPENED.value)
+    query = (
+        sa.select(_EVENT.c.kind, _EVENT.c.data)
+        .where(_EVENT.c.run == run, _EVENT.c.lane == lane)
+        .where(
+            sa.or_(
+                _EVENT.c.kind.in_(back),
+                sa.and_(_EVENT.c.kind == Kind.INTENT.value, _EVENT.c.step == step),
+            )
+        )
+        .order_by(_EVENT.c.n.desc())
+    )
+    for event in tx.connection.execute(query):
+        if event.kind == Kind.INTENT.value:
+            return True
+        if step in event.data["steps"]:
+            return False
+    return False
 
 
 def _resumed_at(tx: Transaction, run: str, lane: str) -> float:
@@ -69,10 +112,11 @@ def _unreachable_at(tx: Transaction, run: str, step: str) -> float:
     return _seconds(last.at) if silent else 0.0
 
 
-def _answered(tx: Transaction, nodes: tuple[str, ...], since: float) -> dict[str, float]:
+def _answered(tx: Transaction, nodes: tuple[str, ...]) -> dict[str, float]:
+    """Return when each of *nodes* last answered, as a step of it ended well; those that never did are left out."""
     query = (
         sa.select(_CLAIM.c.node, sa.func.max(_CLAIM.c.expires_at).label("at"))
-        .where(_CLAIM.c.node.in_(nodes), _CLAIM.c.state == "done", _CLAIM.c.expires_at > since)
+        .where(_CLAIM.c.node.in_(nodes), _CLAIM.c.state == "done")
         .group_by(_CLAIM.c.node)
     )
     return {row.node: float(row.at) for row in tx.connection.execute(query)} if nodes else {}

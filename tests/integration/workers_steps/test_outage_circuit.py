@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from database_engine import DatabaseEngine
@@ -10,11 +12,17 @@ from steps_engine import RUN, Engine
 
 from api.cli.reading_plans import survey_plan
 from workers import attempt
+from workers.attempt import Attempt
+from workers.outage_circuit import refusal
 from workflows import actions
+from workflows.journal import claims, lanes
+from workflows.journal.claims import Claim
 from workflows.journal.events import Kind
+from workflows.plan import Step
 
 Start = Callable[..., Engine]
 OTHER = "20261123-1300-else"
+LOOK = "20261123-1100-look"
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +42,23 @@ def silence(engine: Engine, *nodes: str) -> None:
         engine.fleet.fault("unreachable", node=node, match="ssh")
 
 
-def test_no_change_begins_while_many_servers_are_silent(start: Start) -> None:
-    """Two lanes lose their servers in stage 200; the third, approved and ready, stops before its first change."""
+def look(engine: Engine) -> None:
+    """Read every server in a run of its own, as `certbridge survey` does."""
+    reading = survey_plan(engine.inventory, engine.inventory)
+    engine.start(reading, run=LOOK)
+    for lane in reading.lanes:
+        generation = engine.work.journal.write(partial(lanes.raise_generation, run=LOOK, lane=lane.name, why="test"))
+        assert generation is not None
+        for step in lane.steps():
+            Attempt(engine.work, run=LOOK, lane=lane.name, step=step.id, generation=generation).carry_out()
+
+
+def two_fell_silent(start: Start, *, looked: bool = True) -> tuple[Engine, str, list[str]]:
+    """Let two lanes lose their servers in stage 200; the third is approved and ready. Return what follows in it."""
     engine = start("webadmin", clusters=3, nodes=1, services=("webadmin",))
     two_are_an_outage(engine)
+    if looked:
+        look(engine)
     engine.start(engine.plan())
     (ready,) = [node.name for node in engine.work.plan(RUN)[1].cluster("seoul").nodes]
     step = f"seoul/{ready}/apply/webadmin"
@@ -47,6 +68,36 @@ def test_no_change_begins_while_many_servers_are_silent(start: Start) -> None:
     silence(engine, *gone)
     for lane in others:
         engine.go_on(lane)
+    return engine, step, gone
+
+
+def claimed_by_another(engine: Engine, step: str, *, run: str = RUN, lane: str = "seoul", lease_s: float) -> Claim:
+    """Let another worker claim *step*."""
+    generation = engine.work.journal.write(partial(lanes.raise_generation, run=run, lane=lane, why="test"))
+    assert generation is not None
+    node = engine.inventory.cluster("seoul").nodes[0].name
+    claim = engine.work.journal.write(
+        partial(
+            claims.claim,
+            run=run,
+            lane=lane,
+            step=step,
+            node=node,
+            generation=generation,
+            holder="another",
+            predecessors=frozenset(),
+            resources=(f"node:{node}",),
+            lease_s=lease_s,
+        )
+    )
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def test_no_change_begins_while_many_servers_are_silent(start: Start) -> None:
+    """Two lanes lose their servers in stage 200; the third, approved and ready, stops before its first change."""
+    engine, step, gone = two_fell_silent(start)
+    ready = step.split("/")[1]
     changed = len(engine.fleet.records("command", ready))
     assert engine.go_on() == step
     lane = engine.lane()
@@ -58,6 +109,47 @@ def test_no_change_begins_while_many_servers_are_silent(start: Start) -> None:
     # The network is back, says a person; the others are still down, and that is known now.
     actions.resume(engine.work.journal, RUN, by="ann", lane="seoul")
     assert (engine.go_on(), engine.done("webadmin enable", ready)) == ("", 1)
+
+
+def test_servers_that_never_answered_do_not_count(start: Start) -> None:
+    """A fleet with dead servers in its inventory can be renewed."""
+    engine, step, _ = two_fell_silent(start, looked=False)
+    assert (engine.go_on(), engine.done("webadmin enable", step.split("/")[1])) == ("", 1)
+
+
+def test_a_step_that_was_begun_goes_on_after_a_takeover(start: Start) -> None:
+    """Its worker died behind the first line, twice: the service is off, so the step is ended, outage or not."""
+    engine, step, _ = two_fell_silent(start)
+    ready = step.split("/")[1]
+    claim = claimed_by_another(engine, step, lease_s=5)
+    engine.work.journal.write(partial(claims.intent, claim=claim, line_no=0, text="webadmin disable"))
+    engine.fleet.execute(ready, "webadmin disable")
+    engine.work.journal.write(partial(claims.outcome, claim=claim, line_no=0, state="ok"))
+    engine.work.journal.write(partial(claims.renew, claim=claim, lease_s=0))
+    claim = claimed_by_another(engine, step, lease_s=0)
+    assert (engine.go_on(), engine.done("webadmin enable", ready)) == ("", 1)
+
+
+def test_what_interrupts_nothing_or_cannot_be_claimed_stops_no_lane(start: Start) -> None:
+    """Proofs and closed stores are no changes; where another run holds the server, nothing would begin."""
+    engine, step, _ = two_fell_silent(start)
+    part = engine.work.plan(RUN)[0].lane("seoul").part(step)
+    assert isinstance(part, Step)
+    generation = engine.lane().generation
+
+    def refused(one: Step) -> bool:
+        ask = partial(refusal, settings=engine.work.settings, run=RUN, lane="seoul", step=one, generation=generation)
+        return engine.work.journal.write(ask) is not None
+
+    assert refused(replace(part, id="seoul/prove", action="prove", stage=800)) is False
+    assert refused(replace(part, id="seoul/close", action="close", stage=900)) is False
+    assert refused(replace(part, id="seoul/look", lines=())) is False
+    reading = survey_plan(engine.inventory, engine.inventory)
+    engine.start(reading, run=OTHER)
+    held = claimed_by_another(engine, "seoul/other", run=OTHER, lane=reading.lanes[0].name, lease_s=60)
+    assert (engine.go_on(), engine.lane().status) == (step, "running")
+    engine.work.journal.write(partial(claims.finish, claim=held, status="done"))
+    assert (engine.go_on(), engine.lane().status) == (step, "stopped")
 
 
 def test_servers_that_answered_since_do_not_count(start: Start) -> None:
