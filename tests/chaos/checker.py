@@ -358,9 +358,12 @@ def secrets_found(
     """Return where each of *canaries* was found: state, broker, database, reports, command lines."""
     places: list[tuple[str, bytes]] = [("the process list", b"\n".join(lines)), ("the database", engine.dump())]
     for run in runs:
-        for words in (("runs", "report", run), ("runs", "show", run, "-o", "json")):
+        report = engine.root / f"{run}.html"  # a place of its own: without it the page comes where one stands
+        for words in (("runs", "report", run, "--out", str(report)), ("runs", "show", run, "-o", "json")):
             said = say(engine, *words)
             places.append((f"certbridge {words[1]}", (said.out + said.err).encode()))
+        if report.exists():
+            places.append((report.name, report.read_bytes()))
     for folder in engine.folders():
         places += [(str(path.relative_to(folder.parent)), data) for path, data in _files(engine, folder)]
     forms = [(name, form) for name, value in canaries.items() for form in forms_of(value)]

@@ -124,7 +124,9 @@ class _Back:
         told = [f"{self.cluster}: {self._how(primary)}"]
         if self.whole and self.guests:
             out = ", ".join(place.node for place in self.guests)
-            told.append(f"{self.cluster}: in no cluster before that run, so leaving with the others and for good: {out}")
+            told.append(
+                f"{self.cluster}: in no cluster before that run, so leaving with the others and for good: {out}"
+            )
         return told
 
     def _how(self, primary: str) -> str:
