@@ -102,6 +102,25 @@ def advance(work: Work, app: Celery, run: str, lane: str, *, why: str) -> None:
         _try_gate(work, app, plan, fleet, run, state, why)
     elif row.flag == "":
         _send(work, plan, run, plan.lane(lane), state, why)
+    elif row.flag in lanes.HELD:
+        _end_begun(work, plan, run, plan.lane(lane))
+
+
+def _end_begun(work: Work, plan: Plan, run: str, lane: Lane) -> None:
+    """Send the steps of a paused or cancelled lane that were cut off half-way, and nothing else."""
+    begun = work.journal.read(partial(lanes.begun, run=run, lane=lane.name))
+    if not begun:
+        return
+    why = f"{', '.join(begun)} had begun, and goes on to its end"
+    generation = work.journal.write(lambda tx: lanes.raise_generation(tx, run, lane.name, why))
+    if generation is None:
+        return
+    others = frozenset(part.id for part in walk(lane.tree)) - frozenset(begun)
+    canvas = compile_lane(run, lane, others, generation, CLUSTER_QUEUE if plan.kind == DATABASE else FLEET_QUEUE)
+    if canvas is not None:
+        with _SENDING:
+            canvas.clone().apply_async()
+        log.info("lane_sent", run=run, lane=lane.name, generation=generation, why=why)
 
 
 def _send(work: Work, plan: Plan, run: str, lane: Lane, state: LaneState, why: str) -> None:
@@ -169,8 +188,9 @@ def settle(work: Work, run: str) -> None:
         flags = {row.flag for row in rows}
         if not flags <= {"done", "cancelled"}:
             return
-        if any(row.live for row in rows):
-            # A step of a cancelled lane is still at its last lines; the run ends after it, so it is looked at again.
+        if any(row.live or (row.flag == "cancelled" and lanes.begun(tx.connection, run, row.lane)) for row in rows):
+            # A step of a cancelled lane is still at its last lines, or was cut off half-way and is taken up again by
+            # whoever the reconciler sends; the run ends after it, so it is looked at again.
             outbox.add(tx, "settle", run, "", after_s=1)
             return
         runs.close_run(tx, run, "done" if flags == {"done"} else "cancelled")

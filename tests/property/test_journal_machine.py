@@ -59,6 +59,7 @@ BARRIER, GATE = "made", "go"
 BEFORE = {"make-a": "a", "make-b": "b"}
 ORDER = ("make-a", "make-b", BARRIER, GATE, "apply-a", "apply-b")
 OVER = {"done", "excused"}
+HELD = {"paused", "cancelled"}
 IDLE_S, LEASE_S = 30.0, 60.0
 
 lane_names = st.sampled_from(sorted(LANES))
@@ -115,6 +116,10 @@ class JournalMachine(RuleBasedStateMachine):
             if of == lane
         )
 
+    def begun(self) -> set[tuple[str, str]]:
+        """Return the steps that have sent a line and are not at their end: those go on under a pause or a cancel."""
+        return {key for key, one in self.claim.items() if one["intended"] and one["state"] in {"running", "waiting"}}
+
     def ours(self, claim: Claim) -> bool:
         """Return whether *claim* is still its holder's, expired or not."""
         one = self.claim[claim.lane, claim.step]
@@ -133,7 +138,7 @@ class JournalMachine(RuleBasedStateMachine):
             return "done"
         if generation != self.generation[lane]:
             return "old_generation"
-        if self.flag[lane]:
+        if self.flag[lane] and not (self.flag[lane] in HELD and (lane, step) in self.begun()):
             return "predecessors" if self.flag[lane] == "waiting" else self.flag[lane]
         if old and old["state"] in {"failed", "parked"}:
             return str(old["state"])
@@ -218,7 +223,7 @@ class JournalMachine(RuleBasedStateMachine):
             "holder": holder,
             "state": "running",
             "expires": self.clock.now + lease_s,
-            "intended": False,
+            "intended": self.claim.get((lane, step), {"intended": False})["intended"],
         }
         self.touch(lane)
         return answer
@@ -302,6 +307,8 @@ class JournalMachine(RuleBasedStateMachine):
         """Note the end of a step."""
         state = "open" if status == "retry" else status
         self.claim[claim.lane, claim.step].update(state=state, expires=self.clock.now)
+        if status == "retry":
+            self.claim[claim.lane, claim.step]["intended"] = False
         for resource in claim.fences:
             self.lease[resource].update(holder="", expires=self.clock.now)
         self.touch(claim.lane)
@@ -373,7 +380,8 @@ class JournalMachine(RuleBasedStateMachine):
     def next_canvas(self, lane: str) -> None:
         """Raise the generation, which goes only when nobody is at work and nothing holds the lane."""
         raised = self.journal.write(lambda tx: lanes.raise_generation(tx, self.run, lane, "test"))
-        if self.live(lane) or self.flag[lane]:
+        half_done = self.flag[lane] in HELD and any(of == lane for of, _ in self.begun())
+        if self.live(lane) or (self.flag[lane] and not half_done):
             assert raised is None
         else:
             self.generation[lane] += 1
@@ -546,7 +554,7 @@ class JournalMachine(RuleBasedStateMachine):
         if not resumed:
             return
         for one in (*held_up, *(one for one in here if one["state"] == "open")):
-            one.update(state="open", attempt=0)
+            one.update(state="open", attempt=0, intended=False)
         gate = self.gate.get(lane)
         if gate and gate["status"] == "rejected":
             gate.update(status="open", by="")
@@ -654,7 +662,7 @@ class JournalMachine(RuleBasedStateMachine):
         folded = self.journal.state(self.run)
         for lane in LANES:
             flag, gate = self.flag[lane], self.gate.get(lane, {"status": ""})
-            if flag == "":
+            if flag == "" or (flag in HELD and any(of == lane for of, _ in self.begun())):
                 still = any(
                     one["state"] == "running" and one["expires"] > later
                     for (of, _), one in self.claim.items()

@@ -21,6 +21,7 @@ from workflows.errors import JournalError, LeaseLost, Stopped
 from workflows.journal import outbox, tables
 from workflows.journal.events import Event, Kind, NewEvent
 from workflows.journal.lanes import (
+    HELD,
     LaneRow,
     cancel_lane,
     finish_lane,
@@ -109,7 +110,7 @@ def claim(
         "holder": holder,
         "state": "running",
         "expires_at": tx.clock + lease_s,
-        "intended": False,
+        "intended": old is not None and old.intended,  # a step that was cut off half-way is still begun
     }
     tx.connection.execute(
         tx.insert(_CLAIM)
@@ -164,6 +165,8 @@ def finish(
     for event in events:
         tx.append(event)
     values: dict[str, Any] = {"state": "open" if status == "retry" else status, "expires_at": tx.clock}
+    if status == "retry":
+        values["intended"] = False
     if status == "waiting":
         values["attempt"] = 1  # it came through: what is counted are tries that ended in nothing
     tx.connection.execute(sa.update(_CLAIM).where(*_this(claim)).values(**values))
@@ -185,7 +188,8 @@ def intent(tx: Transaction, claim: Claim, line_no: int, text: str, *, back: bool
     """Journal that line *line_no* is about to be sent. Only after this returned may it be.
 
     Raises: LeaseLost: the lease ran out or was taken over. Stopped: before the step's first line only: the lane was
-    paused or cancelled (so both act at step borders, and never leave a step half-done). A line *back* is never stopped:
+    paused or cancelled (so both act at step borders, and never leave a step half-done, not even one whose process
+    died: it is begun until it ends, is put back or gone through anew). A line *back* is never stopped:
     it takes back what was done, and half a way back is worse than all of it.
     """
     row = _fenced(tx, claim)
@@ -309,7 +313,7 @@ def _refusal(
     if generation != row.generation:
         text = f"the message is of generation {generation}, the lane is at {row.generation}"
         return Drop(reason=DropReason.OLD_GENERATION, text=text)
-    if row.flag:
+    if row.flag and not (row.flag in HELD and old is not None and old.intended and old.state in {"running", "waiting"}):
         reason, text = _FLAGS[row.flag]
         return Drop(reason=reason, text=text)
     if old is not None and old.state in {"failed", "parked"}:

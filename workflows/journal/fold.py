@@ -142,7 +142,9 @@ def _on_run(state: RunState, event: Event, lanes: dict[str, LaneState]) -> RunSt
 def _on_lane(lane: LaneState, event: Event, gates: Mapping[str, GateState]) -> LaneState:
     data = event.data
     if event.kind is Kind.LANE_SENT:
-        return replace(lane, generation=data.get("generation", lane.generation), status="running", reason="")
+        sent = replace(lane, generation=data.get("generation", lane.generation))
+        # A lane that is paused or cancelled stays so: it was sent for a step that had begun, and goes on to its end.
+        return sent if lane.status in {"paused", "cancelled"} else replace(sent, status="running", reason="")
     if event.kind is Kind.LANE_RESUMED:
         at_gate = any(gate.status != "passed" for gate in gates.values())
         return replace(lane, status="waiting" if at_gate else "ready", reason="")

@@ -21,6 +21,9 @@ from workflows.journal.store import Transaction, moment
 
 _LANE, _CLAIM, _GATE = tables.lane, tables.claim, tables.gate
 
+HELD = frozenset({"paused", "cancelled"})
+"""Flags under which nothing begins, and what has begun goes on to its end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneRow:
@@ -80,6 +83,22 @@ def lane_rows(connection: sa.Connection, run: str, lane: str | None = None) -> l
     ]
 
 
+def begun(connection: sa.Connection, run: str, lane: str) -> tuple[str, ...]:
+    """Return the steps of *lane* that have sent a line and are not at their end: a service may be off until they are.
+
+    An operation of a database that is waited for is none: the server goes on with it by itself.
+    """
+    query = sa.select(_CLAIM.c.step).join(tables.run, tables.run.c.run == _CLAIM.c.run).where(_BEGUN)
+    found = query.where(_CLAIM.c.run == run, _CLAIM.c.lane == lane).order_by(_CLAIM.c.step)
+    return tuple(connection.execute(found).scalars())
+
+
+_BEGUN = sa.and_(
+    _CLAIM.c.intended,
+    sa.or_(_CLAIM.c.state == "running", sa.and_(_CLAIM.c.state == "waiting", tables.run.c.kind != "database")),
+)
+
+
 def touch(tx: Transaction, run: str, lane: str, **values: Any) -> None:
     """Note that somebody was on the lane just now, and set *values* of its row."""
     statement = sa.update(_LANE).where(_LANE.c.run == run, _LANE.c.lane == lane)
@@ -136,7 +155,7 @@ def resume_lane(tx: Transaction, run: str, lane: str, by: str, keep: Collection[
     if row.flag in {"done", "waiting"} or (row.flag == "" and at_work):
         return False
     again = sa.or_(_CLAIM.c.step.in_(steps), _CLAIM.c.state == "open")
-    tx.connection.execute(sa.update(_CLAIM).where(*here, again).values(state="open", attempt=0))
+    tx.connection.execute(sa.update(_CLAIM).where(*here, again).values(state="open", attempt=0, intended=False))
     tx.append(NewEvent(run=run, kind=Kind.LANE_RESUMED, lane=lane, actor=by, data={"steps": steps}))
     at_gate = _reopen_rejected(tx, run, lane, by)
     touch(tx, run, lane, flag="waiting" if at_gate else "")
@@ -166,10 +185,11 @@ def reopen_parts(tx: Transaction, run: str, lane: str, parts: Sequence[str], why
 def raise_generation(tx: Transaction, run: str, lane: str, why: str) -> int | None:
     """Return the lane's next generation, for which a new canvas is to be compiled; the event says *why*.
 
-    None while anybody's lease on a step of the lane runs, and when the lane's flag lets nothing be claimed.
+    None while anybody's lease on a step of the lane runs, and when the lane's flag lets nothing be claimed: in a lane
+    that is paused or cancelled, only what was `begun`.
     """
     row = lane_row(tx.connection, run, lane)
-    if row.live or row.flag != "":
+    if row.live or (row.flag != "" and not (row.flag in HELD and begun(tx.connection, run, lane))):
         return None
     generation = row.generation + 1
     touch(tx, run, lane, generation=generation)
@@ -181,12 +201,14 @@ def raise_generation(tx: Transaction, run: str, lane: str, why: str) -> int | No
 def idle_lanes(tx: Transaction, idle_s: float) -> list[tuple[str, str, int]]:
     """Return (run, lane, generation) of lanes that should move, nobody on them for *idle_s*, and nothing to send."""
     box = tables.outbox
+    half_done = sa.exists().where(_CLAIM.c.run == _LANE.c.run, _CLAIM.c.lane == _LANE.c.lane, _BEGUN)
+    moves = sa.or_(_LANE.c.flag == "", sa.and_(_LANE.c.flag.in_(HELD), half_done))
     to_send = sa.exists().where(box.c.run == _LANE.c.run, box.c.lane == _LANE.c.lane, box.c.sent_at.is_(None))
     query = (
         sa.select(_LANE.c.run, _LANE.c.lane, _LANE.c.generation)
         .join(tables.run, tables.run.c.run == _LANE.c.run)
         .where(tables.run.c.outcome == "open")
-        .where(_LANE.c.flag == "", _LANE.c.touched_at < tx.clock - idle_s, ~to_send, ~_live(tx.clock))
+        .where(moves, _LANE.c.touched_at < tx.clock - idle_s, ~to_send, ~_live(tx.clock))
         .order_by(_LANE.c.touched_at)
     )
     return [(row.run, row.lane, row.generation) for row in tx.connection.execute(query)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from workflows.errors import JournalError, LeaseLost, Stopped
 from workflows.journal import Journal, Kind, NewEvent, Transaction, done_ids, tables
 from workflows.journal.claims import Claim, Drop, DropReason, finish, intent, outcome, parked, pass_barrier, renew
 from workflows.journal.lanes import (
+    begun,
     cancel_lane,
     finish_lane,
     idle_lanes,
@@ -252,17 +254,52 @@ def test_too_many_attempts_park_the_step_and_stop_the_lane(journal: Journal) -> 
 def test_pause_and_cancel_act_at_step_borders(journal: Journal) -> None:
     """A step that has sent a line goes on to its end; one that has not sends nothing."""
     make_run(journal)
-    begun, fresh = must_take(journal, "s1"), must_take(journal, "s2")
-    journal.write(lambda tx: intent(tx, begun, 0, "callbridge certs"))
+    going, fresh = must_take(journal, "s1"), must_take(journal, "s2")
+    journal.write(lambda tx: intent(tx, going, 0, "callbridge certs"))
     journal.write(lambda tx: pause_lane(tx, "r1", LANE, "ann"))
-    journal.write(lambda tx: intent(tx, begun, 1, "callbridge restart"))
+    journal.write(lambda tx: intent(tx, going, 1, "callbridge restart"))
     with pytest.raises(Stopped, match="paused"):
         journal.write(lambda tx: intent(tx, fresh, 0, "callbridge certs"))
     journal.write(lambda tx: cancel_lane(tx, "r1", LANE, "ann"))
     with pytest.raises(Stopped, match="cancelled"):
         journal.write(lambda tx: intent(tx, fresh, 0, "callbridge certs"))
-    end(journal, begun)
+    end(journal, going)
     assert journal.state("r1").lanes[LANE].steps["s1"].status == "done"
+
+
+@pytest.mark.parametrize("hold", [pause_lane, cancel_lane])
+def test_step_that_was_cut_off_half_way_goes_on_in_a_lane_that_is_held(journal: Journal, hold: Any) -> None:
+    """Its worker died behind the first line: the next worker sends the rest, and nothing else begins."""
+    make_run(journal)
+    must_take(journal, "s1")
+    cut_off = must_take(journal, "s2")
+    journal.write(lambda tx: intent(tx, cut_off, 0, "webadmin disable"))
+    assert journal.write(lambda tx: hold(tx, "r1", LANE, "ann"))
+    let_lanes_idle(journal, 31)
+    let_leases_run_out(journal)
+    assert journal.write(lambda tx: idle_lanes(tx, 30)) == [("r1", LANE, 1)]
+    assert journal.read(lambda connection: begun(connection, "r1", LANE)) == ("s2",)
+    assert next_generation(journal) == 2
+    again = must_take(journal, "s2", generation=2)
+    journal.write(lambda tx: intent(tx, again, 1, "webadmin enable"))
+    held = journal.state("r1").lanes[LANE].status
+    assert (reason(take(journal, "s1", generation=2)), reason(take(journal, "s3", generation=2))) == (held, held)
+    end(journal, again)
+    assert (next_generation(journal), journal.write(lambda tx: idle_lanes(tx, 0))) == (None, [])
+
+
+def test_step_that_was_tried_anew_by_a_person_has_not_begun(journal: Journal) -> None:
+    """It failed and was resumed: a pause stops it before its first line again."""
+    make_run(journal)
+    failed = must_take(journal)
+    journal.write(lambda tx: intent(tx, failed, 0, "webadmin disable"))
+    end(journal, failed, "failed", error=ERROR)
+    assert journal.write(lambda tx: resume_lane(tx, "r1", LANE, "ann"))
+    next_generation(journal)
+    again = must_take(journal, generation=2)
+    journal.write(lambda tx: pause_lane(tx, "r1", LANE, "ann"))
+    with pytest.raises(Stopped, match="paused"):
+        journal.write(lambda tx: intent(tx, again, 0, "webadmin disable"))
 
 
 def test_waiting_step_is_looked_at_again_when_its_time_has_come(journal: Journal) -> None:
