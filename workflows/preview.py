@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from workflows.gate import SIGN
 from workflows.journal.fold import GateState, LaneState, RunState, done_ids
 from workflows.papers import digest_of_gate, nodes_out, wishes_of
-from workflows.plan import Gate, Lane, Plan, Step, remaining
+from workflows.plan import DATABASE, Gate, Lane, Plan, Step, remaining
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +228,9 @@ def _border(lanes: Sequence[Lane], state: RunState) -> tuple[list[str], list[str
         done = _done(lane, here)
         for step in (one for one in lane.steps() if one.id not in done):
             at = here.steps.get(step.id)
-            (running if at is not None and at.status == "running" else left).append(step.id)
+            # As `journal.lanes.begun`: what has sent a line goes on to its end.
+            begun = at is not None and at.status == "waiting" and bool(at.lines) and state.kind != DATABASE
+            (running if begun or (at is not None and at.status == "running") else left).append(step.id)
     return running, left
 
 
