@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 LIMBO  ?= ../shared/vectors/x509-limbo.json
 
-.PHONY: demo test lint chaos tools limbo lock clean help
+.PHONY: demo test lint chaos longtests tools limbo lock clean help
 help:           ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -30,7 +30,9 @@ lint: $(VENV)/.ready  ## ruff, mypy, the import contract, the Compose schema
 
 chaos: $(VENV)/.ready ## kill everything at random (SEED=… ROUNDS=…) and see that nothing is lost; at most 15 minutes
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
-	$(if $(SEED)$(ARGS),,CERTBRIDGE_CHAOS=1 $(BIN)/python -m pytest -q -m chaos tests)
+
+longtests: $(VENV)/.ready ## the tests that `make test` leaves out because they take long (each failpoint by kill -9, …)
+	CERTBRIDGE_CHAOS=1 $(BIN)/python -m pytest -m chaos $(ARGS) tests
 
 tools:          ## install the other programs that some tests need (Debian, as root)
 	@missing=""; for p in openssl ssh sftp strace faketime; do command -v $$p >/dev/null || missing="$$missing $$p"; done; \

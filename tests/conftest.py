@@ -29,7 +29,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `chaos`, unless CERTBRIDGE_CHAOS is set (`make chaos` sets it)."""
+    """Leave out what is marked `chaos`, unless CERTBRIDGE_CHAOS is set (`make longtests` sets it)."""
     if os.environ.get("CERTBRIDGE_CHAOS"):
         return
     left_out = [item for item in items if item.get_closest_marker("chaos")]
