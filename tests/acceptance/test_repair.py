@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -73,7 +72,7 @@ def test_what_a_killed_worker_held_is_let_go_of_at_once(engine: Engine, cluster:
     ends_well(engine, run, cluster)
 
 
-@pytest.mark.skipif(os.environ.get("CERTBRIDGE_CHAOS") != "1", reason="takes a minute: CERTBRIDGE_CHAOS=1 runs it")
+@pytest.mark.chaos
 def test_lane_of_a_frozen_worker_moves_again_within_a_minute(engine: Engine):
     """It lives, so nobody may let go of what it holds; the lease runs out, and the clock finds the lane."""
     run, worker = at_work(engine, "incheon", "pki match")
@@ -86,7 +85,7 @@ def test_lane_of_a_frozen_worker_moves_again_within_a_minute(engine: Engine):
     ends_well(engine, run, "incheon")
 
 
-@pytest.mark.skipif(os.environ.get("CERTBRIDGE_CHAOS") != "1", reason="takes a minute: CERTBRIDGE_CHAOS=1 runs it")
+@pytest.mark.chaos
 def test_line_that_is_under_way_has_its_time_and_is_not_sent_again(engine: Engine):
     """The server is still at `webadmin enable` when the successor is there: its status says off, and it is waited."""
     (node,) = nodes_of(engine, "daegu")
