@@ -22,7 +22,7 @@ from workflows.errors import CertbridgeError
 from workflows.journal.events import Kind
 from workflows.plan import LineKind
 
-ROUNDS = 120
+ROUNDS = 400
 
 
 def move(engine: Engine) -> str:
