@@ -155,20 +155,20 @@ def places(
     """
     members = tuple(node for node in cluster.nodes if node.database in {DatabaseRole.JOINED, DatabaseRole.CONNECTED})
     joined = tuple(node for node in members if node.database is DatabaseRole.JOINED)
-    _raise_if(_shape(cluster, joined))
+    raise_if(_shape(cluster, joined))
     if primary and primary not in {node.name for node in joined}:
         remedy = f"Name one of: {', '.join(node.name for node in joined)}."
         raise PlanInput([Finding(primary, "cannot be the primary: it is not `database: joined`", remedy)])
     if missing := _silent(members, facts, silent):
         answered = [node for node in members if node.name not in {one.where for one in missing}]
         raise PlanError([*missing, *_quarrel(cluster, _named(answered, facts))])
-    _raise_if([*_roles(cluster, facts), *_states(members, facts, building=building)])
+    raise_if([*_roles(cluster, facts), *_states(members, facts, building=building)])
     named = _named(members, facts)
     # In a first building there is nobody to contradict; the gate shows whose data it is.
     settled = bool(primary) and not building and set(named) != {primary}
     inside = {node.name for node in members if not _known(facts, node.name).disabled}
     chosen = primary or _agreed(cluster, joined, named, inside, building=building)
-    _raise_if([*_reachable(next(node for node in joined if node.name == chosen), facts)])
+    raise_if([*_reachable(next(node for node in joined if node.name == chosen), facts)])
     return Places(
         cluster=cluster.name,
         every=tuple(_place(node, facts[node.name], chosen) for node in members),
@@ -177,7 +177,8 @@ def places(
     )
 
 
-def _raise_if(findings: Sequence[Finding]) -> None:
+def raise_if(findings: Sequence[Finding]) -> None:
+    """Return when there are no *findings*. Raises: PlanError with all of them."""
     if findings:
         raise PlanError(findings)
 
@@ -301,7 +302,7 @@ def _agreed(
             return joined[0].name
         remedy = "Say whose data all are to get: `--primary NODE`. The data of the other joined nodes is overwritten."
         raise PlanInput([Finding(cluster.name, "nothing tells which node holds the data to keep", remedy)])
-    _raise_if(_quarrel(cluster, named))
+    raise_if(_quarrel(cluster, named))
     primary = next(iter(named))
     if primary not in {node.name for node in joined}:
         what = f"{_who_names_whom(named)} as the primary, which is no joined node of the inventory"

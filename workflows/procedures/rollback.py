@@ -17,7 +17,7 @@ from workflows.inventory import Cluster, DatabaseRole, Node, ResolvedFleet
 from workflows.plan import Barrier, Lane, Par, Part, Plan, Seq, Step
 from workflows.procedures import database_steps as steps
 from workflows.procedures.database_cluster import Purpose, assembling, make_plan, point_of_no_return
-from workflows.procedures.database_places import CONNECTED, PRIMARY, REPLICA, FileSet, Place, Places
+from workflows.procedures.database_places import CONNECTED, PRIMARY, REPLICA, FileSet, Place, Places, raise_if
 from workflows.procedures.database_steps import role_told
 
 
@@ -81,7 +81,7 @@ class _Back:
             what = "was in no cluster before this run, so there is nothing to go back to"
             raise PlanError([Finding(lane.name, what, "Use `certbridge plan --database dissolve`.")])
         members = [node for node in cluster.nodes if node.database in {DatabaseRole.JOINED, DatabaseRole.CONNECTED}]
-        _raise_if([*_silent([node.name for node in members], facts, silent)])
+        raise_if([*_silent([node.name for node in members], facts, silent)])
         places = {node.name: _place(node, removed.get(node.name), facts[node.name]) for node in members}
         core = tuple(place for name, place in places.items() if name in removed)
         guests = tuple(place for name, place in places.items() if name not in removed and place.inside)
@@ -89,7 +89,7 @@ class _Back:
         outside = tuple(place for place in core if place.node not in old or not _uses(place, old[place.node]))
         if not outside:
             return None
-        _raise_if([*_old_files(removed, facts, now), *_led_by_others(places, facts, primary)])
+        raise_if([*_old_files(removed, facts, now), *_led_by_others(places, facts, primary)])
         settled = any(gate.two_people for gate in lane.gates())
         return cls(cluster=lane.name, core=core, guests=guests, old=old, outside=outside, settled=settled)
 
@@ -145,11 +145,6 @@ class _Back:
 
     def _places(self, every: tuple[Place, ...]) -> Places:
         return Places(cluster=self.cluster, every=every, settled=self.settled, notices=())
-
-
-def _raise_if(findings: list[Finding]) -> None:
-    if findings:
-        raise PlanError(findings)
 
 
 def _silent(members: list[str], facts: Mapping[str, NodeFacts], silent: frozenset[str]) -> Iterator[Finding]:
