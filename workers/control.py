@@ -124,7 +124,7 @@ def _end_begun(work: Work, plan: Plan, run: str, lane: Lane) -> None:
 
 
 def _send(work: Work, plan: Plan, run: str, lane: Lane, state: LaneState, why: str) -> None:
-    done = done_with_excused(lane, state) | left_for_later(lane, _parked(work, run, lane.name))
+    done = _not_to_send(work, run, lane, state)
     if compile_lane(run, lane, done, 0) is None:
         finish_when_complete(work, run, lane.name)
         return
@@ -172,10 +172,7 @@ def finish_when_complete(work: Work, run: str, lane: str) -> None:
     plan, _ = work.plan(run)
     state = work.journal.state(run).lanes[lane]
     part = plan.lane(lane)
-    if (
-        compile_lane(run, part, done_with_excused(part, state) | left_for_later(part, _parked(work, run, lane)), 0)
-        is None
-    ):
+    if compile_lane(run, part, _not_to_send(work, run, part, state), 0) is None:
         work.journal.write(lambda tx: lanes.finish_lane(tx, run, lane))
         settle(work, run)
 
@@ -299,8 +296,10 @@ def left_for_later(lane: Lane, parked: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _parked(work: Work, run: str, lane: str) -> frozenset[str]:
-    return work.journal.read(partial(claims.parked, run=run, lane=lane))
+def _not_to_send(work: Work, run: str, lane: Lane, state: LaneState) -> frozenset[str]:
+    """Return the ids that no canvas of *lane* holds: what is done or excused, and what is left for later."""
+    parked = work.journal.read(partial(claims.parked, run=run, lane=lane.name))
+    return done_with_excused(lane, state) | left_for_later(lane, parked)
 
 
 def done_with_excused(lane: Lane, state: LaneState) -> frozenset[str]:
