@@ -7,6 +7,11 @@ import shutil
 import socket
 
 import pytest
+from hypothesis import settings as hypothesis_settings
+
+# How long an example takes depends on what else the machine does, so it is never a fault here (`bench/` measures).
+hypothesis_settings.register_profile("certbridge", deadline=None)
+hypothesis_settings.load_profile("certbridge")
 
 _PROGRAMS = {
     "needs_openssl": ("openssl",),

@@ -131,6 +131,33 @@ class Stopped(CertbridgeError):
     exit_code = 4
 
 
+# ── a person may not, or is not known ────────────────────────────────────────────────────────────────────────────────
+class NotSignedIn(CertbridgeError):
+    """Nobody is signed in."""
+
+    default_remedy = "Sign in, or send a token: `certbridge login URL`."
+
+
+class NotAllowed(CertbridgeError):
+    """You may not do this."""
+
+    default_remedy = "Ask an administrator for the role, or somebody who has it to do it."
+
+
+class NotThere(InputError):
+    """There is no such thing."""
+
+
+class Clash(InputError):
+    """It does not fit what is there already."""
+
+
+class TooMany(CertbridgeError):
+    """Too many attempts."""
+
+    default_remedy = "Wait, then try again."
+
+
 # ── a server ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 class NodeError(CertbridgeError):
     """The server did not do what it was asked."""

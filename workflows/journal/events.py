@@ -51,6 +51,14 @@ class Kind(StrEnum):
     HOST_KEY_PINNED = "host_key_pinned"
     CREDENTIAL_REFUSED = "credential_refused"
     CREDENTIAL_WOKEN = "credential_woken"
+    ACCOUNT_CHANGED = "account_changed"
+    SIGNED_IN = "signed_in"
+    SIGN_IN_REFUSED = "sign_in_refused"
+    SESSION_ENDED = "session_ended"
+    TOKEN_MADE = "token_made"  # noqa: S105 - a kind of event
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105 - as above
+    GATE_VOTED = "gate_voted"
+    WEBHOOK_CHANGED = "webhook_changed"
     NOTE = "note"
     RUN_CLOSED = "run_closed"
 

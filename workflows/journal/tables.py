@@ -15,7 +15,7 @@ from sqlalchemy.sql import expression
 
 from workflows.journal.events import canonical_text
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision of `migrations` that these tables belong to."""
 
 metadata = sa.MetaData()
@@ -216,4 +216,120 @@ writer = sa.Table(
     _name("id", primary_key=True),
     sa.Column("commits", sa.BigInteger, nullable=False),
     _time("at"),
+)
+
+# ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# Nothing here that opens anything: passwords as argon2id, sessions, tokens and invitations as SHA-256.
+account = sa.Table(
+    "account",
+    metadata,
+    _name("account", primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    *(_name(name) for name in ("display", "password", "created_by")),
+    sa.Column("active", sa.Boolean, nullable=False),
+    _time("created_at"),
+)
+
+granted = sa.Table(
+    "granted",
+    metadata,
+    *(_name(name, primary_key=True) for name in ("account", "role", "cluster", "source")),
+)
+
+membership = sa.Table(
+    "membership",
+    metadata,
+    *(_name(name, primary_key=True) for name in ("account", "group", "source")),
+)
+
+identity = sa.Table(
+    "identity",
+    metadata,
+    *(_name(name, primary_key=True) for name in ("issuer", "subject")),
+    _name("account"),
+)
+
+session = sa.Table(
+    "session",
+    metadata,
+    _name("session", primary_key=True),
+    *(_name(name) for name in ("hash", "account", "how", "agent", "address")),
+    *(_time(name) for name in ("created_at", "seen_at", "expires_at")),
+    sa.Index("session_by_hash", "hash", unique=True),
+    sa.Index("session_of_account", "account"),
+)
+
+token = sa.Table(
+    "token",
+    metadata,
+    _name("token", primary_key=True),
+    *(_name(name) for name in ("hash", "account", "name")),
+    sa.Column("scopes", JSONText, nullable=False),
+    *(_time(name) for name in ("created_at", "expires_at")),
+    *(_time(name, nullable=True) for name in ("used_at", "revoked_at")),
+    sa.Index("token_of_account", "account"),
+)
+
+invitation = sa.Table(
+    "invitation",
+    metadata,
+    _name("hash", primary_key=True),
+    *(_name(name) for name in ("account", "made_by")),
+    *(_time(name) for name in ("created_at", "expires_at")),
+    _time("used_at", nullable=True),
+)
+
+# ── what people ask for over the API ─────────────────────────────────────────────────────────────────────────────────
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    *(_name(name, primary_key=True) for name in ("account", "key")),
+    _name("request"),
+    sa.Column("status", sa.Integer, nullable=False),
+    _name("body"),
+    _time("at"),
+)
+
+saved_plan = sa.Table(
+    "saved_plan",
+    metadata,
+    _name("digest", primary_key=True),
+    *(_name(name) for name in ("kind", "made_by")),
+    sa.Column("plan", JSONText, nullable=False),
+    _time("at"),
+)
+
+vote = sa.Table(
+    "vote",
+    metadata,
+    *(_name(name, primary_key=True) for name in ("run", "lane", "gate", "digest", "account")),
+    sa.Column("stage", sa.Integer, nullable=False),
+    *(_name(name) for name in ("name", "reason")),
+    _time("at"),
+)
+
+webhook = sa.Table(
+    "webhook",
+    metadata,
+    _name("webhook", primary_key=True),
+    *(_name(name) for name in ("url", "made_by")),
+    sa.Column("kinds", JSONText, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False),
+    _time("created_at"),
+)
+
+webhook_delivery = sa.Table(
+    "webhook_delivery",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    *(_name(name) for name in ("webhook", "run", "kind")),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    _name("said"),
+    *(_time(name) for name in ("at", "due_at")),
+    *(_time(name, nullable=True) for name in ("tried_at", "done_at")),
+    sa.Index("webhook_delivery_due", "done_at", "due_at"),
+    sa.Index("webhook_delivery_once", "webhook", "run", "n", unique=True),
 )

@@ -1,0 +1,81 @@
+"""Headers of every answer, and refusing what another site lets a browser send (OWASP: Fetch Metadata).
+
+A session's cookie comes along with whatever a browser is made to send, so an unsafe method with a cookie counts only
+when the browser says that the page is ours: `Sec-Fetch-Site: same-origin`, or for old ones an `Origin` that is ours.
+Tokens are not sent by themselves, so they need no such proof. Pure ASGI, so that streams pass through untouched.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import answer, plain_problem
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+HSTS = "max-age=31536000; includeSubDomains"
+
+
+class Protect:
+    """The middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a forged request; else add the headers to whatever comes back."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                found = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    found.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    found.setdefault("Strict-Transport-Security", HSTS)
+                if not scope["path"].startswith("/static/"):
+                    found.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        if is_forged(scope["method"], headers, scope["scheme"]):
+            refused = answer(plain_problem(403, "Another site asked for this.", "Do it on certbridge's own pages."))
+            await refused(scope, receive, with_headers)
+            return
+        await self._app(scope, receive, with_headers)
+
+
+def is_forged(method: str, headers: Headers, scheme: str) -> bool:
+    """Return whether a browser was made to send this by a page that is not ours."""
+    if method in SAFE or headers.get("authorization"):
+        return False
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    origin = headers.get("origin")
+    if origin is not None:
+        return urlsplit(origin).netloc != headers.get("host", "") or urlsplit(origin).scheme != scheme
+    # Neither: no browser of today. Without a cookie there is nothing to abuse.
+    return "cookie" in headers
+
+
+def client_address(request: Request) -> str:
+    """Return where *request* came from; behind a proxy uvicorn has put it right (`--forwarded-allow-ips`)."""
+    return request.client.host if request.client else ""

@@ -1,0 +1,12 @@
+"""The routes under `/api` and the pages, one module a subject. Each declares what it asks for (`api.auth.identity`)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+
+def routers() -> tuple[APIRouter, ...]:
+    """Return the routers of all modules, in the order in which paths are looked for."""
+    from api.routes import runs
+
+    return (runs.router,)

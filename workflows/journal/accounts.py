@@ -1,0 +1,267 @@
+"""Accounts: who they are, what is granted to them, and the invitations by which they choose their first password.
+
+Every change is an event of the fleet's chain. Passwords arrive here as argon2id hashes only, and what an invitation,
+a session or a token opens is kept as its SHA-256: 256 random bits need no slow hash (ASVS 5.0, 6.5.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from workflows.errors import Clash, InputError, NotAllowed, NotThere
+from workflows.journal import tables
+from workflows.journal.events import FLEET, Kind, NewEvent
+from workflows.journal.store import Transaction, moment
+from workflows.people import SYSTEM, Grant, Person, Role
+
+LOCAL = "local"
+INVITATION_S = 3 * 86_400.0
+_ACCOUNT = tables.account
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account; `has_password` is False for those who sign in elsewhere or have not taken their invitation yet."""
+
+    account: str
+    name: str
+    display: str
+    active: bool
+    has_password: bool
+    grants: tuple[Grant, ...]
+    groups: tuple[str, ...]
+    created_at: datetime
+    created_by: str
+
+
+def digest(secret: str) -> str:
+    """Return the SHA-256 (hex) by which *secret* is found again."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def add(
+    tx: Transaction,
+    *,
+    name: str,
+    by: str,
+    display: str = "",
+    grants: Collection[Grant] = (),
+    groups: Collection[str] = (),
+    source: str = LOCAL,
+) -> str:
+    """Make an account and return its id. Raises: InputError (its name), Clash (the name is taken)."""
+    folded = name.strip().casefold()
+    if not _NAME.fullmatch(folded) or folded == SYSTEM:
+        raise InputError(
+            f"{name!r} is no name of an account.",
+            remedy="Use 1 to 64 of a-z, 0-9 and . _ @ + -, with a letter or digit first.",
+        )
+    account = secrets.token_hex(8)
+    if tx.connection.execute(sa.select(_ACCOUNT.c.account).where(_ACCOUNT.c.name == folded)).first():
+        raise Clash(f"There is an account {folded} already.", remedy="Choose another name.")
+    values = {"display": display, "password": "", "created_by": by, "active": True, "created_at": tx.clock}
+    tx.connection.execute(sa.insert(_ACCOUNT).values(account=account, name=folded, **values))
+    said = {"account": account, "name": folded, "change": "made"}
+    tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
+    set_grants(tx, account, grants, by=by, source=source)
+    set_groups(tx, account, groups, by=by, source=source)
+    return account
+
+
+def set_grants(tx: Transaction, account: str, grants: Collection[Grant], *, by: str, source: str = LOCAL) -> None:
+    """Replace what *source* granted to *account*; it holds from the next request on (ASVS 8.3.2).
+
+    Raises: NotAllowed: nobody who hands out roles would be left.
+    """
+    table, wanted = tables.granted, sorted(set(grants))
+    before = _grants(tx.connection, account, source)
+    if before == wanted:
+        return
+    tx.connection.execute(sa.delete(table).where(table.c.account == account, table.c.source == source))
+    for one in wanted:
+        tx.connection.execute(
+            sa.insert(table).values(account=account, role=one.role.value, cluster=one.cluster, source=source)
+        )
+    if any(one.role is Role.ADMIN for one in before):
+        _check_an_administrator_is_left(tx)
+    said = {"account": account, "change": "roles", "before": _told(before), "after": _told(wanted), "source": source}
+    tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
+
+
+def set_groups(tx: Transaction, account: str, groups: Collection[str], *, by: str, source: str = LOCAL) -> None:
+    """Replace the groups that *source* put *account* into."""
+    table, wanted = tables.membership, sorted(set(groups))
+    mine = (table.c.account == account, table.c.source == source)
+    before = sorted(tx.connection.execute(sa.select(table.c.group).where(*mine)).scalars())
+    if before == wanted:
+        return
+    tx.connection.execute(sa.delete(table).where(*mine))
+    for one in wanted:
+        tx.connection.execute(sa.insert(table).values(account=account, group=one, source=source))
+    said = {"account": account, "change": "groups", "before": before, "after": wanted, "source": source}
+    tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
+
+
+def set_active(tx: Transaction, account: str, *, active: bool, by: str) -> None:
+    """Let *account* in again, or shut it out at once: its sessions end, its tokens are refused.
+
+    Raises: NotThere; NotAllowed: nobody who hands out roles would be left.
+    """
+    get(tx.connection, account)
+    tx.connection.execute(sa.update(_ACCOUNT).where(_ACCOUNT.c.account == account).values(active=active))
+    if not active:
+        _check_an_administrator_is_left(tx)
+        tx.connection.execute(sa.delete(tables.session).where(tables.session.c.account == account))
+    said = {"account": account, "change": "activated" if active else "deactivated"}
+    tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
+
+
+def set_password(tx: Transaction, account: str, argon2id: str, *, by: str, keep: str = "") -> None:
+    """Store the hash of a new password and end every session of *account* but *keep* (ASVS 7.4.3)."""
+    get(tx.connection, account)
+    session = tables.session
+    tx.connection.execute(sa.update(_ACCOUNT).where(_ACCOUNT.c.account == account).values(password=argon2id))
+    tx.connection.execute(sa.delete(session).where(session.c.account == account, session.c.session != keep))
+    said = {"account": account, "change": "password"}
+    tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
+
+
+def rehash(tx: Transaction, account: str, argon2id: str) -> None:
+    """Store the same password hashed with newer parameters."""
+    tx.connection.execute(sa.update(_ACCOUNT).where(_ACCOUNT.c.account == account).values(password=argon2id))
+
+
+# ── invitations: the only way to a first password ────────────────────────────────────────────────────────────────────
+def invite(tx: Transaction, account: str, *, by: str, lasts_s: float = INVITATION_S) -> str:
+    """Return a secret that lets whoever has it choose the password of *account*, once; earlier ones are void.
+
+    With *account* "" it makes the first administrator, and only while there is no account at all.
+    """
+    table, secret = tables.invitation, secrets.token_urlsafe(32)
+    tx.connection.execute(sa.delete(table).where(table.c.account == account, table.c.used_at.is_(None)))
+    values = {"account": account, "made_by": by, "created_at": tx.clock, "expires_at": tx.clock + lasts_s}
+    tx.connection.execute(sa.insert(table).values(hash=digest(secret), **values))
+    said = {"account": account, "change": "invited" if account else "bootstrap token made"}
+    tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
+    return secret
+
+
+def take_invitation(tx: Transaction, secret: str, *, argon2id: str, name: str = "") -> str:
+    """Use up the invitation and set the password; returns the account. *name* is for the first administrator only.
+
+    Raises: NotAllowed: unknown, used or expired, all told alike.
+    """
+    table = tables.invitation
+    taken = tx.connection.execute(
+        sa.update(table)
+        .where(table.c.hash == digest(secret), table.c.used_at.is_(None), table.c.expires_at > tx.clock)
+        .values(used_at=tx.clock)
+        .returning(table.c.account)
+    ).one_or_none()
+    if taken is None or (not taken.account and not nobody(tx.connection)):
+        raise NotAllowed("This invitation is not valid.", remedy="Ask an administrator for a new one.")
+    account: str = taken.account or add(tx, name=name, by="bootstrap", grants=[Grant(Role.ADMIN)])
+    set_password(tx, account, argon2id, by=get(tx.connection, account).name)
+    return account
+
+
+def nobody(connection: sa.Connection) -> bool:
+    """Return whether there is no account yet."""
+    return connection.execute(sa.select(_ACCOUNT.c.account).limit(1)).first() is None
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def get(connection: sa.Connection, account: str) -> Account:
+    """Return the account with this id. Raises: NotThere."""
+    found = _read(connection, _ACCOUNT.c.account == account)
+    if not found:
+        raise NotThere("There is no such account.", remedy="See `certbridge users list`.")
+    return found[0]
+
+
+def by_name(connection: sa.Connection, name: str) -> Account | None:
+    """Return the account called *name*, None when there is none."""
+    found = _read(connection, _ACCOUNT.c.name == name.strip().casefold())
+    return found[0] if found else None
+
+
+def every(connection: sa.Connection) -> list[Account]:
+    """Return all accounts by name."""
+    return _read(connection, sa.true())
+
+
+def password_of(connection: sa.Connection, account: str) -> str:
+    """Return the argon2id hash, "" without one."""
+    query = sa.select(_ACCOUNT.c.password).where(_ACCOUNT.c.account == account)
+    return connection.execute(query).scalar_one_or_none() or ""
+
+
+def person(account: Account, *, via: str = "session", scopes: Collection[Any] | None = None) -> Person:
+    """Return *account* as the person that a route asks."""
+    return Person(
+        account=account.account,
+        name=account.name,
+        grants=frozenset(account.grants),
+        groups=frozenset(account.groups),
+        scopes=None if scopes is None else frozenset(scopes),
+        via=via,
+    )
+
+
+def _read(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Account]:
+    rows = connection.execute(sa.select(_ACCOUNT).where(where).order_by(_ACCOUNT.c.name)).all()
+    names = [row.account for row in rows]
+    grants: dict[str, set[Grant]] = {name: set() for name in names}
+    groups: dict[str, set[str]] = {name: set() for name in names}
+    granted, member = tables.granted, tables.membership
+    for one in connection.execute(sa.select(granted).where(granted.c.account.in_(names))):
+        grants[one.account].add(Grant(Role(one.role), one.cluster))
+    for one in connection.execute(sa.select(member.c.account, member.c.group).where(member.c.account.in_(names))):
+        groups[one.account].add(one.group)
+    return [
+        Account(
+            account=row.account,
+            name=row.name,
+            display=row.display,
+            active=row.active,
+            has_password=bool(row.password),
+            grants=tuple(sorted(grants[row.account])),
+            groups=tuple(sorted(groups[row.account])),
+            created_at=moment(row.created_at),
+            created_by=row.created_by,
+        )
+        for row in rows
+    ]
+
+
+def _grants(connection: sa.Connection, account: str, source: str) -> list[Grant]:
+    table = tables.granted
+    query = sa.select(table).where(table.c.account == account, table.c.source == source)
+    return sorted(Grant(Role(row.role), row.cluster) for row in connection.execute(query))
+
+
+def _check_an_administrator_is_left(tx: Transaction) -> None:
+    table = tables.granted
+    query = (
+        sa.select(table.c.account)
+        .join(_ACCOUNT, _ACCOUNT.c.account == table.c.account)
+        .where(table.c.role == Role.ADMIN.value, table.c.cluster == "", _ACCOUNT.c.active)
+        .limit(1)
+    )
+    if tx.connection.execute(query).first() is None:
+        raise NotAllowed(
+            "Nobody would be left who can hand out roles.", remedy="Make somebody else administrator first."
+        )
+
+
+def _told(grants: Sequence[Grant]) -> list[Mapping[str, str]]:
+    return [{"role": one.role.value, "cluster": one.cluster} for one in grants]
