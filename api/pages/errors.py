@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fastapi import Request, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 
 if TYPE_CHECKING:
     from api.problems import Problem
@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 def answer(request: Request, problem: Problem) -> Response:
     """Return *problem* as the response of a page."""
-    if problem.status == 401 and request.method == "GET":
+    from api.pages.drawing import draw
+
+    if problem.status == 401:
         back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/sign-in?next={quote(back, safe='')}", 303)
-    return PlainTextResponse(f"{problem.detail}\n{problem.remedy}\n", problem.status)
+        where = f"/sign-in?next={quote(back, safe='')}" if request.method == "GET" else "/sign-in"
+        if request.headers.get("hx-request"):
+            # htmx would put the sign-in page into a corner of this one.
+            return Response(status_code=204, headers={"HX-Redirect": "/sign-in"})
+        return RedirectResponse(where, 303)
+    return draw(request, "problem.html", status=problem.status, problem=problem)

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 def routers() -> tuple[APIRouter, ...]:
     """Return the routers of all modules, in the order in which paths are looked for."""
+    from api import pages
     from api.routes import runs
 
-    return (runs.router,)
+    return (runs.router, *pages.routers())

@@ -1,0 +1,190 @@
+"""What the engine's words are called on pages: statuses, stages, actions, roles, permissions, kinds of events.
+
+Each status also has a mark, so that nothing is told by colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from api.pages.texts import N_, gettext
+from workflows.plan import DATABASE
+
+STATUSES: Mapping[str, str] = {
+    "open": N_("not begun"),
+    "ready": N_("ready"),
+    "running": N_("running"),
+    "waiting": N_("waiting"),
+    "done": N_("done"),
+    "passed": N_("passed"),
+    "approved": N_("approved"),
+    "rejected": N_("rejected"),
+    "failed": N_("failed"),
+    "parked": N_("parked"),
+    "stopped": N_("stopped"),
+    "paused": N_("paused"),
+    "cancelled": N_("cancelled"),
+    "excused": N_("left out"),
+    "undone": N_("put back"),
+    "expired": N_("expired"),
+    "mixed": N_("partly done"),
+}
+_MARKS: Mapping[str, str] = {
+    "open": "·",
+    "ready": "·",
+    "running": "▶",
+    "waiting": "⏳",
+    "done": "✓",
+    "passed": "✓",
+    "approved": "✓",
+    "rejected": "✗",
+    "failed": "✗",
+    "parked": "✗",
+    "stopped": "■",
+    "paused": "‖",
+    "cancelled": "⊘",
+    "excused": "×",
+    "undone": "↶",
+    "expired": "✗",
+    "mixed": "◐",
+}
+STAGES: Mapping[int, str] = {
+    50: N_("trust host key"),
+    100: N_("survey"),
+    200: N_("prepare"),
+    300: N_("request"),
+    400: N_("sign"),
+    500: N_("deliver"),
+    550: N_("check again"),
+    600: N_("trust"),
+    700: N_("apply"),
+    800: N_("prove"),
+    900: N_("close"),
+}
+DATABASE_STAGES: Mapping[int, str] = {
+    **{number: STAGES[number] for number in (200, 300, 400, 500, 550)},
+    600: N_("back up"),
+    700: N_("remove"),
+    720: N_("initialize"),
+    740: N_("join"),
+    760: N_("connect"),
+    780: N_("upgrade schema"),
+    800: STAGES[800],
+}
+KINDS: Mapping[str, str] = {
+    "renewal": N_("renewal"),
+    "database": N_("database cluster"),
+    "survey": N_("survey"),
+    "trust": N_("host keys"),
+    "rollback": N_("rollback"),
+    "renew": N_("renew"),
+    "build": N_("build"),
+    "dissolve": N_("dissolve"),
+}
+GATES: Mapping[str, str] = {
+    "sign": N_("Sign"),
+    "go": N_("Go"),
+    "point-of-no-return": N_("Point of no return"),
+}
+GATE_QUESTIONS: Mapping[str, str] = {
+    "sign": N_("May these requests go to the CA?"),
+    "go": N_("May these certificates be put in service?"),
+    "point-of-no-return": N_("May the database cluster be taken apart and built again?"),
+}
+ROLES: Mapping[str, str] = {
+    "viewer": N_("viewer"),
+    "operator": N_("operator"),
+    "approver": N_("approver"),
+    "auditor": N_("auditor"),
+    "admin": N_("administrator"),
+}
+PERMISSIONS: Mapping[str, str] = {
+    "read": N_("see everything"),
+    "operate": N_("survey, plan and run"),
+    "decide": N_("approve and reject"),
+    "audit": N_("see accounts, verify the journal"),
+    "manage": N_("change accounts and webhooks"),
+}
+DATABASE_STATES: Mapping[str, str] = {
+    "primary": N_("primary"),
+    "replica": N_("replica"),
+    "connected": N_("connected"),
+    "joined": N_("joined"),
+    "standalone": N_("standalone"),
+    "disabled": N_("no database cluster"),
+    "none": N_("no database cluster"),
+    "busy": N_("at work"),
+    "error": N_("error"),
+    "unknown": N_("unknown"),
+}
+EVENTS: Mapping[str, str] = {
+    "run_created": N_("run created"),
+    "lane_sent": N_("lane sent"),
+    "step_claimed": N_("step begun"),
+    "step_dropped": N_("message dropped"),
+    "intent": N_("line about to be sent"),
+    "outcome": N_("outcome of a line"),
+    "step_done": N_("step done"),
+    "step_failed": N_("step failed"),
+    "step_waiting": N_("step waits"),
+    "step_parked": N_("step parked"),
+    "steps_reopened": N_("steps opened again"),
+    "barrier_passed": N_("barrier passed"),
+    "lane_stopped": N_("lane stopped"),
+    "lane_resumed": N_("lane resumed"),
+    "lane_paused": N_("lane paused"),
+    "lane_cancelled": N_("lane cancelled"),
+    "lane_done": N_("lane done"),
+    "gate_opened": N_("gate opened"),
+    "gate_approved": N_("gate approved"),
+    "gate_rejected": N_("gate rejected"),
+    "gate_passed": N_("gate passed"),
+    "gate_voted": N_("vote given"),
+    "certificates_delivered": N_("certificates delivered"),
+    "facts_recorded": N_("facts recorded"),
+    "put_back": N_("put back"),
+    "rollback_failed": N_("rollback failed"),
+    "host_key_seen": N_("host key seen"),
+    "host_key_pinned": N_("host key pinned"),
+    "credential_refused": N_("credential refused"),
+    "credential_woken": N_("credential woken"),
+    "account_changed": N_("account changed"),
+    "signed_in": N_("signed in"),
+    "sign_in_refused": N_("sign-in refused"),
+    "session_ended": N_("session ended"),
+    "token_made": N_("token made"),
+    "token_revoked": N_("token revoked"),
+    "webhook_changed": N_("webhook changed"),
+    "note": N_("note"),
+    "run_closed": N_("run closed"),
+}
+_ALL: tuple[Mapping[str, str], ...] = (
+    STATUSES,
+    KINDS,
+    GATES,
+    ROLES,
+    PERMISSIONS,
+    DATABASE_STATES,
+    EVENTS,
+)
+
+
+def word(name: str) -> str:
+    """Return what *name* is called; a word that is not known is shown as it is."""
+    return next((gettext(every[name]) for every in _ALL if name in every), name)
+
+
+def mark(status: str) -> str:
+    """Return the mark of a status."""
+    return _MARKS.get(status, "·")
+
+
+def stage(number: int, kind: str = "") -> str:
+    """Return what a stage of a plan of this *kind* is called."""
+    found = (DATABASE_STAGES if kind == DATABASE else STAGES).get(number)
+    return gettext(found) if found else str(number)
+
+
+def question(gate: str) -> str:
+    """Return what is asked at a gate."""
+    return gettext(GATE_QUESTIONS[gate]) if gate in GATE_QUESTIONS else gate

@@ -1,0 +1,155 @@
+// The one script of certbridge. Everything works without it but live pages, keys and drag and drop.
+"use strict";
+
+(() => {
+  const body = document.body;
+
+  // ── lengths of time that run on ──────────────────────────────────────────────────────────────────────────────────
+  const units = body.dataset.units.split("|");
+  const sizes = [86400, 3600, 60, 1];
+
+  function lasting(seconds) {
+    let left = Math.max(0, Math.round(seconds));
+    const parts = [];
+    for (let i = 0; i < sizes.length && parts.length < 2; i += 1) {
+      const count = Math.floor(left / sizes[i]);
+      left %= sizes[i];
+      if (count) parts.push(units[i].replace("#", count));
+      else if (parts.length) break;
+    }
+    return parts.join(" ") || units[3].replace("#", "0");
+  }
+
+  function tick() {
+    for (const each of document.querySelectorAll("time.since")) {
+      each.textContent = lasting((Date.now() - Date.parse(each.dateTime)) / 1000);
+    }
+  }
+
+  // Times are told in UTC; the reader's own time stands in the title.
+  function localTimes(root) {
+    for (const each of root.querySelectorAll("time[datetime]:not([title])")) {
+      const at = new Date(each.dateTime);
+      if (!Number.isNaN(at.getTime())) {
+        each.title = at.toLocaleString(document.documentElement.lang, { dateStyle: "full", timeStyle: "long" });
+      }
+    }
+  }
+
+  tick();
+  localTimes(document);
+  window.setInterval(tick, 1000);
+
+  // ── light and dark ───────────────────────────────────────────────────────────────────────────────────────────────
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  for (const each of document.querySelectorAll("[data-theme-switch]")) {
+    each.addEventListener("click", (event) => {
+      event.preventDefault();
+      const root = document.documentElement;
+      const now = root.dataset.theme || (dark.matches ? "dark" : "light");
+      root.dataset.theme = now === "dark" ? "light" : "dark";
+      const secure = window.location.protocol === "https:" ? "; Secure" : "";
+      document.cookie = `certbridge_theme=${root.dataset.theme}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
+    });
+  }
+
+  // ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+  const keys = document.getElementById("keys");
+  let going = false;
+
+  function rows() {
+    return [...document.querySelectorAll("a.row, [data-list] a")].filter((each) => each.offsetParent !== null);
+  }
+
+  function move(by) {
+    const every = rows();
+    if (!every.length) return;
+    const at = every.indexOf(document.activeElement);
+    const next = at < 0 ? (by > 0 ? 0 : every.length - 1) : Math.min(every.length - 1, Math.max(0, at + by));
+    every[next].focus();
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest("input, select, textarea, [contenteditable]");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
+    if (going) {
+      going = false;
+      const link = document.querySelector(`nav.main [data-go="${CSS.escape(event.key)}"]`);
+      if (link) link.click();
+      return;
+    }
+    const inList = document.activeElement && document.activeElement.matches("a.row, [data-list] a");
+    if (event.key === "j" || (event.key === "ArrowDown" && inList)) move(1);
+    else if (event.key === "k" || (event.key === "ArrowUp" && inList)) move(-1);
+    else if (event.key === "ArrowRight" && inList) move(1);
+    else if (event.key === "ArrowLeft" && inList) move(-1);
+    else if (event.key === "g") going = true;
+    else if (event.key === "?") keys.showModal();
+    else if (event.key === "/") {
+      const filter = document.querySelector(".filters input:not([type=hidden]), .filters select");
+      if (!filter) return;
+      filter.focus();
+    } else return;
+    event.preventDefault();
+  });
+
+  // ── live parts: what the reader has opened, and where the focus is, stays so ──────────────────────────────────────
+  let opened = new Set();
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    opened = new Set([...event.detail.target.querySelectorAll("details[open][id]")].map((each) => each.id));
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    for (const id of opened) {
+      const each = document.getElementById(id);
+      if (each) each.open = true;
+    }
+    localTimes(event.detail.target);
+    tick();
+  });
+  function live(on) {
+    for (const each of document.querySelectorAll(".live-dot")) {
+      each.classList.toggle("on", on);
+      each.textContent = on ? each.dataset.on : each.dataset.off;
+    }
+  }
+  document.addEventListener("htmx:sseOpen", () => live(true));
+  document.addEventListener("htmx:sseError", () => live(false));
+  document.addEventListener("htmx:sseClose", () => live(false));
+
+  // ── files dropped in ─────────────────────────────────────────────────────────────────────────────────────────────
+  for (const zone of document.querySelectorAll(".drop")) {
+    const input = zone.querySelector("input[type=file]");
+    const form = zone.closest("form");
+    const over = (on) => (event) => {
+      event.preventDefault();
+      zone.classList.toggle("over", on);
+    };
+    zone.addEventListener("dragenter", over(true));
+    zone.addEventListener("dragover", over(true));
+    zone.addEventListener("dragleave", over(false));
+    zone.addEventListener("drop", (event) => {
+      over(false)(event);
+      if (!event.dataTransfer || !event.dataTransfer.files.length) return;
+      input.files = event.dataTransfer.files;
+      form.requestSubmit();
+    });
+    input.addEventListener("change", () => {
+      if (input.files.length) form.requestSubmit();
+    });
+  }
+
+  // ── a form that starts something is sent once ────────────────────────────────────────────────────────────────────
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.matches("[data-once]")) return;
+    if (form.dataset.sent) {
+      event.preventDefault();
+      return;
+    }
+    form.dataset.sent = "yes";
+    window.setTimeout(() => delete form.dataset.sent, 5000);
+  });
+  for (const each of document.querySelectorAll("[data-print]")) {
+    each.addEventListener("click", () => window.print());
+  }
+})();
