@@ -18,6 +18,7 @@ from workflows.inventory import (
     Per,
     Proof,
     ResolvedFleet,
+    approval_of,
 )
 
 MINIMAL = """\
@@ -227,6 +228,12 @@ def test_a_key_that_stands_twice_is_named_with_both_lines():
         ("fleet: demo", "fleet: demo\nfail_limit: -1", 2, "`fail_limit` cannot be -1"),
         ("fleet: demo", "fleet: demo\nfour_eyes: maybe", 2, "`four_eyes` is neither true nor false"),
         ("fleet: demo", "fleet:", 1, "`fleet` is no text"),
+        ("fleet: demo", "fleet: demo\napprovals: {sing: {}}", 2, "unknown gate 'sing'"),
+        ("fleet: demo", "fleet: demo\napprovals: {go: {who: pki}}", 2, "unknown key 'who'"),
+        ("fleet: demo", "fleet: demo\napprovals: {go: {stages: [{grp: pki}]}}", 2, "unknown key 'grp'"),
+        ("fleet: demo", "fleet: demo\napprovals: {go: {stages: []}}", 2, "`stages` is an empty list"),
+        ("fleet: demo", "fleet: demo\napprovals: {go: {stages: [{needs: 0}]}}", 2, "`needs` cannot be 0"),
+        ("fleet: demo", "fleet: demo\napprovals: {go: {decide_within: 0d}}", 2, "'0d' is no term of at least one day"),
         ("address: 127.1.2.3}", "address: 127.1.2.3, port: 70000}", 5, "`port` cannot be 70000"),
         ("address: 127.1.2.3}", "address: 127.1.2.3, port: ssh}", 5, "`port` is no number"),
         ("address: 127.1.2.3}", "address: 'ssh://x'}", 5, "'ssh://x' is neither a host name nor an IP address"),
@@ -297,3 +304,19 @@ def test_thousands_of_faults_end_quickly_in_the_first_thousand():
     """A file of something else entirely is not looked at for minutes."""
     nodes = "\n".join(f"      - {{nam: n{number}, address: x}}" for number in range(1500))
     assert len(faults_of(f"fleet: demo\nclusters:\n  - name: a\n    nodes:\n{nodes}\n")) == 1000
+
+
+def test_approvals_say_who_and_how_long_and_default_to_one_person():
+    """Stages in their order and both clocks; what is not written is one person of any group, 14 and 30 days."""
+    written = "  sign: {stages: [{group: pki}, {group: security, needs: 2}], decide_within: 7d}"
+    fleet = Fleet.from_yaml(changed("fleet: demo", f"fleet: demo\napprovals:\n{written}")).resolved()
+    sign, go = (approval_of(fleet.to_json(), gate) for gate in ("sign", "go"))
+    assert [(one.group, one.needs) for one in sign.stages] == [("pki", 1), ("security", 2)]
+    assert (sign.decide_within.days, sign.valid_for.days) == (7, 30)
+    assert ([(one.group, one.needs) for one in go.stages], go.decide_within.days) == ([("", 1)], 14)
+    assert ResolvedFleet.from_json(fleet.to_json()) == fleet
+
+
+def test_a_fleet_without_approvals_is_written_as_before_there_were_any():
+    """So that the digest of its plans stays what it was."""
+    assert "approvals" not in Fleet.from_yaml(MINIMAL).resolved().to_json()

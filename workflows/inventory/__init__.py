@@ -5,6 +5,7 @@
     checks     primitive rules: FQDN, wildcard, country, basename, services by release
     rules      rules over the whole inventory; `certificate_rules` those of one certificate, `database_rules` those of a
                database cluster; `report` what they found
+    approvals  who approves at which gate, and the two clocks
     resolving  defaults and placeholders → the frozen values of `values`
     reading    all of it in one call: `Fleet.from_yaml(text)`
     selecting  a part of a resolved fleet, by name
@@ -12,6 +13,7 @@
 What the servers themselves say is in `facts`, not here. The format is described in docs/reference/inventory.md.
 """
 
+from workflows.inventory.approvals import Approval, ApprovalStage, approval_of
 from workflows.inventory.checks import SERVICE_RELEASES
 from workflows.inventory.model import json_schema
 from workflows.inventory.reading import Fleet
@@ -37,6 +39,8 @@ from workflows.inventory.values import (
 __all__ = [
     "BUILT_IN_CA",
     "SERVICE_RELEASES",
+    "Approval",
+    "ApprovalStage",
     "CertificateWish",
     "Cluster",
     "DatabasePair",
@@ -52,6 +56,7 @@ __all__ = [
     "Per",
     "Proof",
     "ResolvedFleet",
+    "approval_of",
     "json_schema",
     "select",
 ]

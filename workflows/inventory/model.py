@@ -14,9 +14,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from workflows.inventory import checks
+from workflows.inventory.approvals import GATES
 from workflows.inventory.values import BUILT_IN_CA, DatabaseRole, FilesPolicy, IssuerKind, KeyKind, KeyOrigin, Per
 
 _DAYS = re.compile(r"(\d{1,4})d")
+_TERM = re.compile(r"[1-9]\d{0,3}d")
 # Proof may also be told for the database port, which is no service of `fleet.yaml`.
 PROOF_SERVICES = (*checks.SERVICE_RELEASES, "database")
 
@@ -50,6 +52,13 @@ def _check_service(known: tuple[str, ...]) -> Callable[[str], str]:
         raise PydanticCustomError("rule", "{what}", {"what": f"unknown service {text!r}", "remedy": remedy})
 
     return check
+
+
+def _check_gate(text: str) -> str:
+    if text in GATES:
+        return text
+    remedy = checks.did_you_mean(text, GATES) or f"Gates are {', '.join(GATES)}."
+    raise PydanticCustomError("rule", "{what}", {"what": f"unknown gate {text!r}", "remedy": remedy})
 
 
 def _read_proof(value: Any) -> Any:
@@ -87,6 +96,11 @@ Days = Annotated[
     _rule(lambda text: bool(_DAYS.fullmatch(text)), "is no number of days", "Write it as 30d."),
     Field(json_schema_extra={"pattern": "^[0-9]{1,4}d$"}),
 ]
+Term = Annotated[
+    str,
+    _rule(lambda text: bool(_TERM.fullmatch(text)), "is no term of at least one day", "Write it as 14d."),
+    Field(json_schema_extra={"pattern": "^[1-9][0-9]{0,3}d$"}),
+]
 Release = Annotated[
     str, AfterValidator(_check_release), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
 ]
@@ -95,6 +109,7 @@ Service = Annotated[
     AfterValidator(_check_service(tuple(checks.SERVICE_RELEASES))),
     WithJsonSchema({"type": "string", "enum": list(checks.SERVICE_RELEASES)}),
 ]
+GateName = Annotated[str, AfterValidator(_check_gate), WithJsonSchema({"type": "string", "enum": list(GATES)})]
 ProofService = Annotated[
     str,
     AfterValidator(_check_service(PROOF_SERVICES)),
@@ -315,12 +330,32 @@ class WrittenCluster(_Written):
     )
 
 
+class WrittenStage(_Written):
+    """One stage of an approval: so many different people of a group."""
+
+    group: Text | None = Field(None, description="The group of its approvers. Without it: anybody who may approve.")
+    needs: int = Field(1, ge=1, le=99, description="How many different people must approve. Default 1.")
+
+
+class WrittenApproval(_Written):
+    """Who approves at a gate, and how long people and approvals have."""
+
+    stages: tuple[WrittenStage, ...] = Field(
+        (WrittenStage(),), min_length=1, description="One after the other. Default: one person of any group."
+    )
+    decide_within: Term = Field("14d", description="What nobody decided in this time is rejected. Default 14d.")
+    valid_for: Term = Field("30d", description="An approval that was not used in this time is void. Default 30d.")
+
+
 class WrittenFleet(_Written):
     """The inventory of certbridge: which servers there are and which certificates they should have."""
 
     fleet: Name = Field(description="The name of the fleet.")
     release: Release | None = Field(None, description='Release of all nodes, e.g. "3.9".')
     four_eyes: bool = Field(default=True, description="Whoever asks for a run may not approve it.")
+    approvals: dict[GateName, WrittenApproval] = Field(
+        default_factory=dict, description="Who approves, by gate: sign, go, point-of-no-return."
+    )
     go_gate: bool = Field(default=True, description="Ask again before anything is applied.")
     fail_limit: int = Field(0, ge=0, description="How many nodes of a lane may fail before the lane stops.")
     retention: Days = Field("30d", description="How long old files are kept, e.g. 30d.")

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from workflows.inventory.approvals import GATES, Approval, ApprovalStage
 from workflows.inventory.model import (
     SUBJECT_ORDER,
+    WrittenApproval,
     WrittenCertificate,
     WrittenCluster,
     WrittenDatabaseCluster,
@@ -71,6 +73,16 @@ def resolve(written: WrittenFleet, base_dir: str) -> ResolvedFleet:
         minimum_days=written.minimum_days,
         issuers=tuple(_issuer(name, issuer, base_dir) for name, issuer in issuers.items()),
         clusters=tuple(_cluster(written, cluster, base_dir) for cluster in written.clusters),
+        approvals=tuple(_approval(gate, written.approvals[gate]) for gate in GATES if gate in written.approvals),
+    )
+
+
+def _approval(gate: str, written: WrittenApproval) -> Approval:
+    return Approval(
+        gate=gate,
+        stages=tuple(ApprovalStage(group=one.group or "", needs=one.needs) for one in written.stages),
+        decide_within_days=int(written.decide_within.removesuffix("d")),
+        valid_for_days=int(written.valid_for.removesuffix("d")),
     )
 
 

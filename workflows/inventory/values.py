@@ -13,9 +13,11 @@ from functools import cache
 from typing import Any, Self, TypeVar
 
 import cattrs
+import cattrs.gen
 import cattrs.preconf.json
 
 from workflows.errors import InputError
+from workflows.inventory.approvals import Approval
 
 
 class DatabaseRole(StrEnum):
@@ -199,7 +201,7 @@ class ResolvedFleet:
     """The whole inventory with every default filled in.
 
     `fail_limit` counts nodes per lane. `retention_days` is how long old files are kept on the nodes, `minimum_days` how
-    long a new certificate must be valid at the least.
+    long a new certificate must be valid at the least. `approvals` are those that the inventory writes.
     """
 
     name: str
@@ -210,6 +212,7 @@ class ResolvedFleet:
     minimum_days: int
     issuers: tuple[Issuer, ...]
     clusters: tuple[Cluster, ...]
+    approvals: tuple[Approval, ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -257,4 +260,10 @@ def _named(values: tuple[_Named, ...], name: str) -> _Named:
 
 @cache
 def _converter() -> cattrs.preconf.json.JsonConverter:
-    return cattrs.preconf.json.make_converter(forbid_extra_keys=True)
+    converter = cattrs.preconf.json.make_converter(forbid_extra_keys=True)
+    # Left out when nothing is written, so that such a plan has the digest that it had before there were approvals.
+    unsaid = cattrs.gen.make_dict_unstructure_fn(
+        ResolvedFleet, converter, approvals=cattrs.gen.override(omit_if_default=True)
+    )
+    converter.register_unstructure_hook(ResolvedFleet, unsaid)
+    return converter
