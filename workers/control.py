@@ -1,4 +1,4 @@
-"""The control worker: outbox, gates whose time has come, the reconciler, and the issuer.
+"""The control worker: outbox, gates whose time has come or is over, the reconciler, and the issuer.
 
 Whatever has to move a lane, a finished stretch, an approval, a resume, a crash, a lost Redis, comes down to one thing
 (DESIGN.md section 4): raise the generation, compile what is left, send it. That is `advance`. The outbox is looked at
@@ -317,8 +317,13 @@ def reconcile_task() -> int:
 
 
 def reconcile(work: Work, app: Celery) -> int:
-    """Move lanes with work left that nobody is on, and lanes at an approved gate that nobody moved; return how many."""
+    """Move lanes with work left that nobody is on, and lanes at an approved gate that nobody moved; return how many.
+
+    Gates whose clock has run out are decided first, by `system`.
+    """
     repair.let_go_of_the_dead(work)
+    for run, lane in work.journal.write(gates.expire):
+        log.info("gate_expired", run=run, lane=lane)
     idle_s = work.settings.reconcile_s
     idle = work.journal.write(lambda tx: lanes.idle_lanes(tx, idle_s))
     at_gate = work.journal.write(lambda tx: lanes.idle_gates(tx, idle_s))

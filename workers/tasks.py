@@ -24,6 +24,7 @@ from workflows import outage, papers
 from workflows.canvas import BARRIER_TASK, GATE_TASK, ends_canvas
 from workflows.errors import RecordsAway
 from workflows.gate import POINT_OF_NO_RETURN
+from workflows.inventory import approval_of
 from workflows.journal import gates
 from workflows.plan import Gate, Lane, Plan, Step, walk
 
@@ -111,6 +112,7 @@ def open_gate(*, run: str, lane: str, step: str, generation: int, header: bool) 
             generation=generation,
             digest=digest,
             summary=_summary(plan, plan.lane(lane), gate, before),
+            terms=approval_of(plan.fleet, gate.name),
         )
     )
     failpoint("after_gate", step)

@@ -7,16 +7,17 @@ is sent from here and no server is touched.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from workflows import gate as rules
 from workflows.errors import InputError, PlanError
-from workflows.inventory import IssuerKind, ResolvedFleet
+from workflows.inventory import Approval, IssuerKind, ResolvedFleet, approval_of
 from workflows.journal import gates, lanes, outbox, runs
-from workflows.journal.fold import GateState, LaneState, StepState
+from workflows.journal.fold import GateState, LaneState, RunState, StepState
 from workflows.journal.store import Journal, Transaction
+from workflows.people import Person
 from workflows.plan import DATABASE, Gate, Lane, Plan, Step
 
 READING_KINDS = frozenset({"survey", "trust"})
@@ -74,6 +75,9 @@ class OpenGate:
     state: GateState
     requested_by: str
     four_eyes: bool
+    terms: Approval
+    others: Mapping[str, str]
+    """{name: why} of those who may not approve beside the requester (`workflows.gate.barred`)."""
 
 
 def open_gates(journal: Journal, run: str, *, lane: str = "", name: str = "") -> tuple[OpenGate, ...]:
@@ -89,11 +93,22 @@ def open_gates(journal: Journal, run: str, *, lane: str = "", name: str = "") ->
             state=state.lanes[one.name].gates[gate.id],
             requested_by=state.requested_by,
             four_eyes=four_eyes or gate.two_people,
+            terms=approval_of(plan.fleet, gate.name),
+            others=_others(state, state.lanes[one.name], gate),
         )
         for one in plan.lanes
         if not lane or one.name == lane
         for gate in one.gates()
         if gate.id in state.lanes[one.name].gates and (not name or gate.name == name)
+    )
+
+
+def _others(state: RunState, lane: LaneState, gate: Gate) -> dict[str, str]:
+    """Return {name: why} of those who may not approve: who asked, who planned, who brought what the gate shows."""
+    return rules.barred(
+        requested_by=state.requested_by,
+        planned_by=str(getattr(state, "planned_by", "")),
+        delivered_by=set(lane.delivered_by.values()) if gate.name != rules.SIGN else (),
     )
 
 
@@ -106,12 +121,16 @@ def decide(
     digest: str = "",
     reason: str = "",
     not_before: datetime | None = None,
-) -> None:
-    """Approve or reject one gate; exactly one decision wins.
+    person: Person | None = None,
+) -> gates.GateRow:
+    """Approve or reject one gate, and return it as it stands then; exactly one decision wins.
 
-    *digest* is what the approver looked at ("" takes what stands there now). An approved *go* gate lets the lane
-    through; an approved *sign* gate waits for the certificates, from people or from the issuer.
-    Raises: GateDecided, DigestChanged, FourEyes, GateError.
+    *person* is who asks over the API, *by* the same one's name; without *person* it is the account of this machine.
+    An approval is a vote: the gate is open still while more people are needed. *digest* is what the approver looked at
+    ("" takes what stands there now). An approved *go* gate lets the lane through; an approved *sign* gate waits for the
+    certificates, from people or from the issuer.
+    Raises: GateDecided, AlreadyVoted, DigestChanged, FourEyes, NotAllowed, GateError; InputError: *not_before* is later
+    than the approval is good for.
     """
     rules.check_decision(
         decision=decision,
@@ -122,9 +141,10 @@ def decide(
         digest=digest,
         current_digest=opened.state.digest,
         reason=reason,
+        others=opened.others,
     )
 
-    journal.write(
+    return journal.write(
         lambda tx: gates.decide(
             tx,
             run=opened.run,
@@ -137,6 +157,8 @@ def decide(
             not_before=not_before,
             four_eyes=opened.four_eyes,
             requested_by=opened.requested_by,
+            others=opened.others,
+            person=person,
         )
     )
 

@@ -112,6 +112,12 @@ class GateDecided(GateError):
     default_remedy = "See `certbridge gates show` for who decided and when."
 
 
+class AlreadyVoted(GateError):
+    """This person has approved already."""
+
+    default_remedy = "Another person has to; `certbridge gates show` says who is missing."
+
+
 class DigestChanged(GateError):
     """What was approved is not what stands there now."""
 

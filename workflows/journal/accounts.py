@@ -194,6 +194,11 @@ def by_name(connection: sa.Connection, name: str) -> Account | None:
     return found[0] if found else None
 
 
+def some(connection: sa.Connection, wanted: Collection[str]) -> list[Account]:
+    """Return the accounts with these ids that there are, by name."""
+    return _read(connection, _ACCOUNT.c.account.in_(sorted(wanted)))
+
+
 def every(connection: sa.Connection) -> list[Account]:
     """Return all accounts by name."""
     return _read(connection, sa.true())

@@ -40,7 +40,11 @@ class StepState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateState:
-    """One gate: what is decided on (`digest`, `summary`), and who decided what when."""
+    """One gate: what is decided on (`digest`, `summary`), and who decided what when.
+
+    `votes` are the approvals so far, [{"name", "stage", "at", "reason"}]; `expires_at` is the end of the clock that
+    runs: that of the people while it is open, that of the approval while it is approved.
+    """
 
     id: str
     name: str = ""
@@ -52,11 +56,16 @@ class GateState:
     decided_at: datetime | None = None
     reason: str = ""
     not_before: datetime | None = None
+    expires_at: datetime | None = None
+    votes: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneState:
-    """One lane. `excused` are steps that a barrier let go within the fail limit; "waiting" means: at a gate."""
+    """One lane. `excused` are steps that a barrier let go within the fail limit; "waiting" means: at a gate.
+
+    `delivered_by` says who brought the certificate of a wish, by wish id.
+    """
 
     name: str
     generation: int = 0
@@ -67,6 +76,7 @@ class LaneState:
     barriers: frozenset[str] = frozenset()
     excused: frozenset[str] = frozenset()
     certificates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    delivered_by: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +164,9 @@ def _on_lane(lane: LaneState, event: Event, gates: Mapping[str, GateState]) -> L
     if event.kind is Kind.STEPS_REOPENED:
         return replace(lane, barriers=lane.barriers - frozenset(data.get("steps", ())))
     if event.kind is Kind.CERTIFICATES_DELIVERED:
-        return replace(lane, certificates={**lane.certificates, **data.get("certificates", {})})
+        came = data.get("certificates", {})
+        by = {**lane.delivered_by, **dict.fromkeys(came, event.actor)}
+        return replace(lane, certificates={**lane.certificates, **came}, delivered_by=by)
     if event.kind is Kind.GATE_OPENED and data.get("flag"):
         return lane  # a gate of a lane that is paused, stopped or over was opened again: the lane stays so
     status = _LANE_STATUS.get(event.kind)
@@ -227,19 +239,29 @@ def _gate_opened(gate: GateState, event: Event) -> GateState:
         digest=data.get("digest", ""),
         summary=data.get("summary", {}),
         opened_at=event.at,
+        expires_at=_time(data.get("expires_at")),
     )
+
+
+def _voted(gate: GateState, event: Event) -> GateState:
+    said = {"name": event.actor, "at": event.at, **{name: event.data.get(name) for name in ("stage", "reason")}}
+    return replace(gate, votes=(*gate.votes, said))
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _decided(status: GateStatus) -> Callable[[GateState, Event], GateState]:
     def decide(gate: GateState, event: Event) -> GateState:
-        not_before = event.data.get("not_before")
         return replace(
-            gate,
+            _voted(gate, event) if status == "approved" else gate,
             status=status,
             decided_by=event.actor,
             decided_at=event.at,
             reason=event.data.get("reason", ""),
-            not_before=datetime.fromisoformat(not_before) if not_before else None,
+            not_before=_time(event.data.get("not_before")),
+            expires_at=_time(event.data.get("expires_at")),
         )
 
     return decide
@@ -247,7 +269,8 @@ def _decided(status: GateStatus) -> Callable[[GateState, Event], GateState]:
 
 _GATES: Mapping[Kind, Callable[[GateState, Event], GateState]] = {
     Kind.GATE_OPENED: _gate_opened,
+    Kind.GATE_VOTED: _voted,
     Kind.GATE_APPROVED: _decided("approved"),
     Kind.GATE_REJECTED: _decided("rejected"),
-    Kind.GATE_PASSED: lambda gate, _: replace(gate, status="passed"),
+    Kind.GATE_PASSED: lambda gate, _: replace(gate, status="passed", expires_at=None),
 }

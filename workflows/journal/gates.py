@@ -2,32 +2,40 @@
 
 A gate moves open → approved → passed, or open → rejected; `reopen` and a resumed lane bring it back to open. Each move
 is one conditional UPDATE (reading first and writing then gave 301 winners of 300 gates, faults.md F22).
-How digests and summaries are made is in `workflows.gate`.
+An approval is a vote (`votes`); the one that fills the last stage is the decision. Two clocks run, both the database's:
+to decide, and to use what was approved; `expire` lets `system` decide when one has run out. Rules and digests are in
+`workflows.gate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from workflows import gate as rules
 from workflows.canonical import digest_of_json
-from workflows.errors import DigestChanged, FourEyes, GateDecided, GateError
-from workflows.journal import outbox, tables
+from workflows.errors import DigestChanged, GateDecided, GateError, InputError
+from workflows.inventory import Approval
+from workflows.journal import outbox, tables, votes
 from workflows.journal.claims import pass_through
 from workflows.journal.events import Kind, NewEvent
 from workflows.journal.lanes import lane_row, reopen_parts, stop_lane, touch
 from workflows.journal.store import Transaction, moment
+from workflows.people import SYSTEM, Person
 
 _GATE = tables.gate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRow:
-    """A gate as it stands; times are aware UTC. status: open | approved | rejected | passed."""
+    """A gate as it stands; times are aware UTC. status: open | approved | rejected | passed.
+
+    `expires_at`: while it is open, the people's time is up then; while it is approved, the approval's.
+    """
 
     run: str
     lane: str
@@ -41,6 +49,8 @@ class GateRow:
     decided_at: datetime | None
     reason: str
     not_before: datetime | None
+    expires_at: datetime | None
+    terms: Approval
 
 
 def open_gate(
@@ -53,24 +63,22 @@ def open_gate(
     generation: int,
     digest: str,
     summary: Mapping[str, Any],
+    terms: Approval | None = None,
 ) -> bool:
-    """Open the gate and let the lane wait at it; False when it was opened before, or the generation is old."""
+    """Open the gate and let the lane wait at it; False when it was opened before, or the generation is old.
+
+    *terms* say who approves and how long people have, as the plan has it.
+    """
     row = lane_row(tx.connection, run, lane)
     if row.flag not in {"", "waiting"} or generation != row.generation:
         return False
-    values = {
-        "name": name,
-        "status": "open",
-        "digest": digest,
-        "summary": dict(summary),
-        "opened_at": tx.clock,
-        "decided_by": "",
-        "reason": "",
-    }
-    if not tx.insert_once(_GATE, run=run, lane=lane, gate=gate, **values):
+    asked = terms or Approval(gate=name)
+    values = {"name": name, "digest": digest, "summary": dict(summary), "terms": asked.to_json()}
+    if not tx.insert_once(_GATE, run=run, lane=lane, gate=gate, **values, **_anew(tx, asked)):
         return False
     touch(tx, run, lane, flag="waiting")
     said = {"name": name, "digest": digest, "summary": dict(summary), "generation": generation}
+    said |= {"expires_at": _iso(tx.now() + asked.decide_within)}
     tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate, data=said))
     return True
 
@@ -88,43 +96,108 @@ def decide(
     not_before: datetime | None = None,
     four_eyes: bool,
     requested_by: str,
+    others: Mapping[str, str] | None = None,
+    person: Person | None = None,
 ) -> GateRow:
     """Approve or reject what *digest* names, and return the gate as it stands then.
 
-    An approval has the lane looked at again (at *not_before*, if given); a rejection needs a reason and stops the lane.
-    Raises: GateDecided (`who`, `when`), DigestChanged, FourEyes, GateError: not open, no reason, the lane is over.
+    *person* is who asks over the API; without one, *by* is the account of this machine. *others* may not approve
+    either, beside the requester (`rules.barred`). An approval is a vote; the one that fills the last stage has the lane
+    looked at again (at the latest *not_before* of all votes). A rejection needs a reason and stops the lane.
+    Raises: GateDecided (`who`, `when`), DigestChanged, FourEyes, AlreadyVoted, NotAllowed, InputError (*not_before* is
+    later than the approval is good for), GateError: not open, too late, no reason, the lane is over.
     """
     current = gate_row(tx.connection, run, lane, gate)
-    _may_decide(tx, current, decision=decision, by=by, reason=reason, four_eyes=four_eyes, requested_by=requested_by)
+    _may_be_decided(tx, current, decision)
     if current.digest != digest:
         raise DigestChanged(run=run, lane=lane, gate=gate)
-    status = "approved" if decision == "approve" else "rejected"
-    values = {
-        "status": status,
-        "decided_by": by,
-        "decided_at": tx.clock,
-        "reason": reason,
-        "not_before": None if not_before is None else not_before.timestamp(),
-    }
+    who = votes.voter(tx.connection, by, person)
+    key = (run, lane, gate)
+    stages = votes.stages(tx.connection, key, digest, current.terms)
+    if decision == "reject":
+        rules.check_rejection(who, cluster=lane, stages=stages, requested_by=requested_by, reason=reason)
+        return _reject(tx, current, by=by, reason=reason)
+    why = {**(others or {}), **rules.barred(requested_by=requested_by)} if four_eyes else {}
+    stage = rules.check_approval(who, cluster=lane, stages=stages, barred_people=why)
+    if not_before is not None and not_before >= tx.now() + current.terms.valid_for:
+        raise InputError(
+            f"{not_before:%Y-%m-%d %H:%M} UTC is later than an approval is good for.",
+            remedy=f"Name a time within the next {_days(current.terms.valid_for_days)}, or approve later.",
+        )
+    if not votes.give(tx, key, digest=digest, by=who, stage=stage, reason=reason, not_before=not_before):
+        raise GateError("This account has a vote at this gate already.", remedy="See `certbridge gates show`.")
+    stages = votes.stages(tx.connection, key, digest, current.terms)
+    said = {"digest": digest, "reason": reason, "stage": stage, "via": who.via}
+    if rules.current(stages) is not None:
+        if not_before is not None:
+            said["not_before"] = _iso(not_before)
+        tx.append(NewEvent(run=run, kind=Kind.GATE_VOTED, lane=lane, step=gate, actor=by, data=said))
+        return current
+    times = [vote.not_before for each in stages for vote in each.votes if vote.counts and vote.not_before]
+    return _approve(tx, current, by=by, reason=reason, not_before=max(times, default=None), said=said)
+
+
+def _approve(
+    tx: Transaction, gate: GateRow, *, by: str, reason: str, not_before: datetime | None, said: dict[str, Any]
+) -> GateRow:
+    until = tx.now() + gate.terms.valid_for
+    times = {"not_before": not_before, "expires_at": until}
+    values = {name: None if value is None else value.timestamp() for name, value in times.items()}
+    after = _decided_once(tx, gate, status="approved", by=by, reason=reason, **values)
+    said |= {name: _iso(value) for name, value in times.items() if value is not None}
+    here = {"run": gate.run, "lane": gate.lane, "step": gate.gate}
+    tx.append(NewEvent(kind=Kind.GATE_APPROVED, actor=by, data=said, **here))
+    wait_s = 0.0 if not_before is None else max(0.0, not_before.timestamp() - tx.clock)
+    outbox.add(tx, outbox.ADVANCE, gate.run, gate.lane, {"gate": gate.gate}, after_s=wait_s)
+    return after
+
+
+def _reject(tx: Transaction, gate: GateRow, *, by: str, reason: str, why: str = "") -> GateRow:
+    """Reject it, whatever it was; *why* instead of "BY rejected NAME" is what the lane says when it was approved."""
+    after = _decided_once(tx, gate, status="rejected", by=by, reason=reason, not_before=None, expires_at=None)
+    said = {"digest": gate.digest, "reason": reason}
+    here = {"run": gate.run, "lane": gate.lane}
+    tx.append(NewEvent(kind=Kind.GATE_REJECTED, step=gate.gate, actor=by, data=said, **here))
+    stop_lane(tx, gate.run, gate.lane, why or f"{by} rejected {gate.name}: {reason}", data={"gate": gate.gate}, by=by)
+    return after
+
+
+def _decided_once(tx: Transaction, gate: GateRow, *, status: str, by: str, reason: str, **values: Any) -> GateRow:
+    """Move *gate* from what it was when it was read to *status*; one of many at the same instant gets through."""
+    values |= {"status": status, "decided_by": by, "decided_at": tx.clock, "reason": reason}
+    here = _this(gate.run, gate.lane, gate.gate)
     won = tx.connection.execute(
-        sa.update(_GATE)
-        .where(*_this(run, lane, gate), _GATE.c.status == "open", _GATE.c.digest == digest)
-        .values(**values)
+        sa.update(_GATE).where(*here, _GATE.c.status == gate.status, _GATE.c.digest == gate.digest).values(**values)
     )
-    after = gate_row(tx.connection, run, lane, gate)
+    after = gate_row(tx.connection, gate.run, gate.lane, gate.gate)
     if won.rowcount != 1:
         raise _decided(after)
-    said: dict[str, Any] = {"digest": digest, "reason": reason}
-    if not_before is not None:
-        said["not_before"] = not_before.isoformat()
-    kind = Kind.GATE_APPROVED if decision == "approve" else Kind.GATE_REJECTED
-    tx.append(NewEvent(run=run, kind=kind, lane=lane, step=gate, actor=by, data=said))
-    if decision == "reject":
-        stop_lane(tx, run, lane, f"{by} rejected {current.name}: {reason}", data={"gate": gate}, by=by)
-    else:
-        wait_s = 0.0 if not_before is None else max(0.0, not_before.timestamp() - tx.clock)
-        outbox.add(tx, outbox.ADVANCE, run, lane, {"gate": gate}, after_s=wait_s)
     return after
+
+
+def expire(tx: Transaction) -> list[tuple[str, str]]:
+    """Let `system` reject what nobody decided, and void what nobody used, in time; return (run, lane) of each.
+
+    The lane stops with the reason and keeps all it has, CSRs and certificates; `resume_lane` opens the gate again.
+    """
+    found = []
+    for gate in open_gates(tx.connection, ("open", "approved"), _GATE.c.expires_at <= tx.clock):
+        if lane_row(tx.connection, gate.run, gate.lane).flag in {"cancelled", "done"}:
+            continue
+        if gate.status == "approved":
+            reason = f"the approval of {gate.decided_by} was not used within {_days(gate.terms.valid_for_days)}"
+            why = f"{gate.name} is void: {reason}"
+        else:
+            key = (gate.run, gate.lane, gate.gate)
+            stages = votes.stages(tx.connection, key, gate.digest, gate.terms)
+            some = any(stage.votes for stage in stages)
+            reason = (
+                f"{'not enough people' if some else 'nobody'} decided within {_days(gate.terms.decide_within_days)}"
+            )
+            why = f"{gate.name}: {reason}"
+        _reject(tx, gate, by=SYSTEM, reason=reason, why=why)
+        found.append((gate.run, gate.lane))
+    return found
 
 
 def reopen(
@@ -143,16 +216,7 @@ def reopen(
     Raises: GateError: it was passed already, so nothing can be taken back.
     """
     current = gate_row(tx.connection, run, lane, gate)
-    values = {
-        "status": "open",
-        "digest": digest,
-        "summary": dict(summary),
-        "opened_at": tx.clock,
-        "decided_by": "",
-        "decided_at": None,
-        "reason": "",
-        "not_before": None,
-    }
+    values = {"digest": digest, "summary": dict(summary), **_anew(tx, current.terms)}
     undone = tx.connection.execute(
         sa.update(_GATE).where(*_this(run, lane, gate), _GATE.c.status != "passed").values(**values)
     )
@@ -160,8 +224,10 @@ def reopen(
         raise GateError(
             f"Gate {current.name} of lane {lane} was passed already.", remedy="Make a new plan and a new run."
         )
+    votes.clear(tx, (run, lane, gate))
     flag = lane_row(tx.connection, run, lane).flag
     said = {"name": current.name, "digest": digest, "summary": dict(summary), "again": why}
+    said |= {"expires_at": _iso(tx.now() + current.terms.decide_within)}
     if flag not in {"", "waiting"}:
         said["flag"] = flag  # paused, stopped or over: the lane stays so, and the fold must not take it to wait here
     tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate, actor=by, data=said))
@@ -181,19 +247,12 @@ def void(tx: Transaction, *, run: str, lane: str, gate: str, parts: Sequence[str
     summary = {**current.summary, "voided": why, "shown": current.summary.get("shown", current.digest)}
     # Another digest, so that a page opened before does not approve what it does not tell: why the first one is void.
     digest = digest_of_json({"digest": current.digest, "voided": why, "at": tx.clock})
-    values = {
-        "status": "open",
-        "digest": digest,
-        "summary": summary,
-        "opened_at": tx.clock,
-        "decided_by": "",
-        "decided_at": None,
-        "reason": "",
-        "not_before": None,
-    }
+    values = {"digest": digest, "summary": summary, **_anew(tx, current.terms)}
     tx.connection.execute(sa.update(_GATE).where(*_this(run, lane, gate)).values(**values))
+    votes.clear(tx, (run, lane, gate))
     reopen_parts(tx, run, lane, [gate, *parts], why)
     said = {"name": current.name, "digest": digest, "summary": summary, "again": why, "reason": why}
+    said |= {"expires_at": _iso(tx.now() + current.terms.decide_within)}
     tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate, data=said))
     touch(tx, run, lane, flag="waiting")
 
@@ -201,15 +260,19 @@ def void(tx: Transaction, *, run: str, lane: str, gate: str, parts: Sequence[str
 def pass_gate(tx: Transaction, *, run: str, lane: str, gate: str) -> bool:
     """Let the lane go on behind an approved gate; True exactly once.
 
-    False: not approved, its time has not come, passed before, or the lane is paused, stopped or over.
+    False: not approved, its time has not come or is over, passed before, or the lane is paused, stopped or over. Who
+    approved is looked at again here: where somebody may no longer, the gate is open again.
     """
     row = lane_row(tx.connection, run, lane)
     if row.flag not in {"", "waiting"}:
         return False
     due = sa.or_(_GATE.c.not_before.is_(None), _GATE.c.not_before <= tx.clock)
-    passed = tx.connection.execute(
-        sa.update(_GATE).where(*_this(run, lane, gate), _GATE.c.status == "approved", due).values(status="passed")
-    )
+    alive = sa.or_(_GATE.c.expires_at.is_(None), _GATE.c.expires_at > tx.clock)
+    here = (*_this(run, lane, gate), _GATE.c.status == "approved", due, alive)
+    found = tx.connection.execute(sa.select(_GATE).where(*here)).one_or_none()
+    if found is None or not _still_approved(tx, _gate(found)):
+        return False
+    passed = tx.connection.execute(sa.update(_GATE).where(*here).values(status="passed", expires_at=None))
     if passed.rowcount != 1:
         return False
     pass_through(tx, run, lane, gate, row.generation)
@@ -217,6 +280,24 @@ def pass_gate(tx: Transaction, *, run: str, lane: str, gate: str) -> bool:
     touch(tx, run, lane, flag="")
     outbox.add(tx, outbox.ADVANCE, run, lane, {"gate": gate})
     return True
+
+
+def _still_approved(tx: Transaction, gate: GateRow) -> bool:
+    """Return whether all who approved may still approve; else the gate is open again, and new votes are needed."""
+    stages = votes.stages(tx.connection, (gate.run, gate.lane, gate.gate), gate.digest, gate.terms)
+    lost = sorted({vote.name for stage in stages for vote in stage.votes if not vote.counts})
+    if not lost or rules.current(stages) is None:
+        return True
+    reopen(
+        tx,
+        run=gate.run,
+        lane=gate.lane,
+        gate=gate.gate,
+        digest=gate.digest,
+        summary=gate.summary,
+        why=f"{', '.join(lost)} approved it, and may not approve any more",
+    )
+    return False
 
 
 def must_be_approved(tx: Transaction, *, run: str, lane: str, name: str) -> None:
@@ -249,20 +330,20 @@ def gate_row(connection: sa.Connection, run: str, lane: str, gate: str) -> GateR
     return _gate(row)
 
 
-def open_gates(connection: sa.Connection, statuses: Sequence[str] = ("open",)) -> list[GateRow]:
-    """Return the gates of open runs that stand at one of *statuses*, oldest first."""
+def open_gates(
+    connection: sa.Connection, statuses: Sequence[str] = ("open",), *conditions: sa.ColumnElement[bool]
+) -> list[GateRow]:
+    """Return the gates of open runs that stand at one of *statuses* (and meet *conditions*), oldest first."""
     query = (
         sa.select(_GATE)
         .join(tables.run, tables.run.c.run == _GATE.c.run)
-        .where(_GATE.c.status.in_(statuses), tables.run.c.outcome == "open")
+        .where(_GATE.c.status.in_(statuses), tables.run.c.outcome == "open", *conditions)
         .order_by(_GATE.c.opened_at, _GATE.c.run, _GATE.c.lane, _GATE.c.gate)
     )
     return [_gate(row) for row in connection.execute(query)]
 
 
-def _may_decide(
-    tx: Transaction, current: GateRow, *, decision: str, by: str, reason: str, four_eyes: bool, requested_by: str
-) -> None:
+def _may_be_decided(tx: Transaction, current: GateRow, decision: str) -> None:
     if decision not in {"approve", "reject"}:
         raise GateError(f"A gate is approved or rejected, not {decision!r}.", remedy="Say approve or reject.")
     if current.status != "open":
@@ -270,10 +351,11 @@ def _may_decide(
     flag = lane_row(tx.connection, current.run, current.lane).flag
     if flag in {"cancelled", "done"}:
         raise GateError(f"Lane {current.lane} is {flag}; there is nothing left to decide.", remedy="Make a new run.")
-    if decision == "reject" and not reason.strip():
-        raise GateError("A rejection needs a reason.", remedy="Say why with `--reason`.")
-    if decision == "approve" and four_eyes and by == requested_by:
-        raise FourEyes(run=current.run, lane=current.lane, gate=current.gate, who=by)
+    if current.expires_at is not None and current.expires_at <= tx.now():
+        raise GateError(
+            f"The time to decide ran out at {current.expires_at:%Y-%m-%d %H:%M:%S} UTC.",
+            remedy=f"`certbridge runs resume {current.run}` opens it again, once the lane has stopped.",
+        )
 
 
 def _decided(gate: GateRow) -> GateDecided:
@@ -288,6 +370,24 @@ def _decided(gate: GateRow) -> GateDecided:
         who=gate.decided_by,
         when=gate.decided_at,
     )
+
+
+def _anew(tx: Transaction, terms: Approval) -> dict[str, Any]:
+    """Return the columns of a gate that nobody has decided, with the whole time before it."""
+    nobody = {"decided_by": "", "decided_at": None, "reason": "", "not_before": None}
+    return {"status": "open", "opened_at": tx.clock, "expires_at": _after(tx, terms.decide_within), **nobody}
+
+
+def _after(tx: Transaction, span: timedelta) -> float:
+    return tx.clock + span.total_seconds()
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat()
+
+
+def _days(number: int) -> str:
+    return f"{number} day" if number == 1 else f"{number} days"
 
 
 def _this(run: str, lane: str, gate: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -308,4 +408,6 @@ def _gate(row: Any) -> GateRow:
         decided_at=None if row.decided_at is None else moment(row.decided_at),
         reason=row.reason,
         not_before=None if row.not_before is None else moment(row.not_before),
+        expires_at=None if row.expires_at is None else moment(row.expires_at),
+        terms=Approval.from_json({"gate": row.name, **row.terms}),
     )

@@ -15,7 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from workflows.errors import JournalError, Stopped
-from workflows.journal import outbox, tables
+from workflows.inventory import Approval
+from workflows.journal import outbox, tables, votes
 from workflows.journal.events import Kind, NewEvent
 from workflows.journal.store import Transaction, moment
 
@@ -247,8 +248,12 @@ def _reopen_rejected(tx: Transaction, run: str, lane: str, by: str) -> bool:
     gates: Sequence[sa.Row[Any]] = tx.connection.execute(sa.select(_GATE).where(*here)).all()
     for gate in gates:
         if gate.status == "rejected":
+            until = tx.now() + Approval.from_json(gate.terms).decide_within
             again = {"status": "open", "opened_at": tx.clock, "decided_by": "", "decided_at": None, "reason": ""}
+            again |= {"expires_at": until.timestamp(), "not_before": None}
             tx.connection.execute(sa.update(_GATE).where(*here, _GATE.c.gate == gate.gate).values(**again))
+            votes.clear(tx, (run, lane, gate.gate))
             said = {"name": gate.name, "digest": gate.digest, "summary": gate.summary, "again": "the lane was resumed"}
+            said |= {"expires_at": until.isoformat()}
             tx.append(NewEvent(run=run, kind=Kind.GATE_OPENED, lane=lane, step=gate.gate, actor=by, data=said))
     return any(gate.status != "passed" for gate in gates)

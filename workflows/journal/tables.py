@@ -147,6 +147,9 @@ gate = sa.Table(
     _time("decided_at", nullable=True),
     _name("reason"),
     _time("not_before", nullable=True),
+    # When the people's time is up while it is open, and the approval's while it is approved; None: never.
+    _time("expires_at", nullable=True),
+    sa.Column("terms", JSONText, nullable=False, server_default="{}"),
 )
 
 outbox = sa.Table(
@@ -304,8 +307,9 @@ vote = sa.Table(
     metadata,
     *(_name(name, primary_key=True) for name in ("run", "lane", "gate", "digest", "account")),
     sa.Column("stage", sa.Integer, nullable=False),
-    *(_name(name) for name in ("name", "reason")),
+    *(_name(name) for name in ("name", "via", "reason")),
     _time("at"),
+    _time("not_before", nullable=True),
 )
 
 webhook = sa.Table(

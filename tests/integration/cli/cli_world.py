@@ -26,6 +26,7 @@ from api.cli import app
 from tests.ca import CA, make_ca, make_csr
 from workflows import papers
 from workflows.facts import CertificateFact, DatabaseState, FileFact, NodeFacts, PortFact, PortState, ServiceFact
+from workflows.inventory import approval_of
 from workflows.journal import Journal, Transaction, claims, done_ids, gates, lanes, outbox, runs, stock
 from workflows.plan import Barrier, Gate, Lane, Plan, Step, predecessors, walk
 
@@ -206,6 +207,7 @@ class World:
                 generation=generation,
                 digest=papers.digest_of_gate(plan, plan.digest(), lane.name, gate.name, state),
                 summary={"papers": papers.papers_of(plan, lane.name, gate.name, state)},
+                terms=approval_of(plan.fleet, gate.name),
             )
         )
 

@@ -14,7 +14,7 @@ from api.cli import surroundings
 from tests.ca import crlf, pem, pkcs7_der
 from tests.integration.cli.cli_world import FLEET
 from workflows.errors import JournalError
-from workflows.journal import Journal, claims, lanes, runs, stock
+from workflows.journal import Journal, claims, lanes, runs, stock, tables
 from workflows.journal.vault import Vault
 from workflows.plan import Plan
 from workflows.x509.names import Subject, SubjectAltNames
@@ -234,14 +234,20 @@ def test_gates_list_and_show_say_what_is_decided_on(world):
 def test_approval_is_bound_to_its_digest_and_time(world):
     """The first digits of the digest are enough; --not-before is told wherever the gate is shown."""
     world.at_gate()
+    later = (surroundings.now() + timedelta(days=20)).replace(microsecond=0).isoformat()
     digest = world.json("gates", "list")[0]["digest"]
-    world.ok("gates", "approve", "--yes", "--digest", digest[:12], "--not-before", "2100-01-01T00:00+00:00", by="bob")
+    world.ok("gates", "approve", "--yes", "--digest", digest[:12], "--not-before", later, by="bob")
     (shown,) = world.json("gates", "show")
-    assert (shown["status"], shown["decided_by"], shown["not_before"]) == (
-        "approved",
-        "bob",
-        "2100-01-01T00:00:00+00:00",
-    )
+    assert (shown["status"], shown["decided_by"], shown["not_before"]) == ("approved", "bob", later)
+
+
+def test_approval_for_a_time_when_it_is_void_is_refused(world):
+    """It says how far ahead one may approve."""
+    world.at_gate()
+    refused = world.say("gates", "approve", "--yes", "--not-before", "2100-01-01T00:00+00:00", by="bob")
+    assert refused.exit_code == 2
+    assert "2100-01-01 00:00 UTC is later than an approval is good for." in refused.stderr
+    assert "within the next 30 days" in refused.stderr
 
 
 def test_rejection_stops_and_resume_opens_it_again(world):
@@ -355,7 +361,7 @@ def test_restore_refuses_what_is_no_journal(world):
 
 def test_migrate_brings_a_new_journal_up(world):
     """The schema's number is told."""
-    assert "the journal has schema 0001" in world.ok("db", "migrate")
+    assert f"the journal has schema {tables.HEAD}" in world.ok("db", "migrate")
 
 
 def test_unexpected_errors_are_a_sentence_and_debug_shows_where(world, monkeypatch):

@@ -71,9 +71,12 @@ def upgrade() -> None:
         "vote",
         *_text("run", "lane", "gate", "digest", "account", primary_key=True),
         sa.Column("stage", sa.Integer, nullable=False),
-        *_text("name", "reason"),
+        *_text("name", "via", "reason"),
         *_time("at"),
+        *_time("not_before", nullable=True),
     )
+    op.add_column("gate", sa.Column("expires_at", sa.Double, nullable=True))
+    op.add_column("gate", sa.Column("terms", sa.Text, nullable=False, server_default="{}"))
     op.create_table(
         "webhook",
         *_text("webhook", primary_key=True),
