@@ -43,7 +43,7 @@ def create_app(settings: Settings, journal: Journal) -> FastAPI:
     problems.register(app)
     for router in routers():
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=STATIC), "static")
+    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), "static")
 
     @app.get("/healthz", include_in_schema=False, dependencies=[open_to_all()])
     def healthz() -> dict[str, str]:

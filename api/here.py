@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Request
 
@@ -14,6 +17,9 @@ from workflows.journal import Journal, runs
 from workflows.plan import Plan
 from workflows.settings import Settings
 
+T = TypeVar("T")
+_KEPT_PLANS = 16
+
 
 @dataclass(slots=True)
 class Server:
@@ -22,6 +28,10 @@ class Server:
     settings: Settings
     journal: Journal
     parts: dict[str, Any] = field(default_factory=dict)
+    # The inventory by its text, plans by their run: reading one of 2,000 servers takes longer than a page may.
+    _inventory: tuple[str, Fleet, ResolvedFleet] | None = None
+    _plans: OrderedDict[str, Plan] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fleet(self) -> tuple[Fleet, ResolvedFleet]:
         """Return the inventory as written and as resolved. Raises: InventoryError; InputError: no such file."""
@@ -34,13 +44,33 @@ class Server:
                 f"{file.name}: the inventory cannot be read ({said})",
                 remedy="Set CERTBRIDGE_FLEET on the machine of the API.",
             ) from None
-        fleet = Fleet.from_yaml(text, file.name)
-        return fleet, fleet.resolved(str(file.parent))
+        with self._lock:
+            if self._inventory is None or self._inventory[0] != text:
+                fleet = Fleet.from_yaml(text, file.name)
+                self._inventory = (text, fleet, fleet.resolved(str(file.parent)))
+            return self._inventory[1:]
 
     def plan(self, run: str) -> Plan:
         """Return the plan of *run*. Raises: NotThere."""
+        with self._lock:
+            if run in self._plans:
+                self._plans.move_to_end(run)
+                return self._plans[run]
         self.check_run(run)
-        return Plan.from_json(self.journal.plan(run))
+        found = Plan.from_json(self.journal.plan(run))
+        with self._lock:
+            self._plans[run] = found
+            while len(self._plans) > _KEPT_PLANS:
+                self._plans.popitem(last=False)
+        return found
+
+    def part(self, name: str, make: Callable[[], T]) -> T:
+        """Return what is kept under *name* in `parts`, made by *make* the first time."""
+        with self._lock:
+            if name not in self.parts:
+                self.parts[name] = make()
+            kept: T = self.parts[name]
+            return kept
 
     def check_run(self, run: str) -> None:
         """Return when there is such a run. Raises: NotThere."""

@@ -5,7 +5,7 @@ Pure: plan and folded state in, frozen values out. The command line draws them, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -97,9 +97,20 @@ class RunView:
     away: tuple[Away, ...] = ()
 
 
-def view(plan: Plan, state: RunState, *, now: datetime, events: Sequence[Event] = ()) -> RunView:
-    """Return what the run of *plan* looks like at *now*; outages are measured from *events*."""
-    lanes = tuple(_lane(plan, lane, state, now) for lane in plan.lanes)
+def view(
+    plan: Plan,
+    state: RunState,
+    *,
+    now: datetime,
+    events: Sequence[Event] = (),
+    only: Collection[str] | None = None,
+) -> RunView:
+    """Return what the run of *plan* looks like at *now*; outages are measured from *events*.
+
+    *only* names the lanes that are shown (None: all); `status` is that of the whole run all the same.
+    """
+    every = [_lane(plan, lane, state, now, whole=only is None or lane.name in only) for lane in plan.lanes]
+    lanes = tuple(lane for lane in every if only is None or lane.name in only)
     return RunView(
         run=state.run,
         kind=state.kind,
@@ -109,10 +120,10 @@ def view(plan: Plan, state: RunState, *, now: datetime, events: Sequence[Event] 
         created_at=state.created_at,
         closed_at=state.closed_at,
         outcome=state.outcome,
-        status=_status(state, lanes),
+        status=_status(state, every),
         lanes=lanes,
         notices=plan.notices,
-        away=tuple(_away(plan, state, events)),
+        away=tuple(one for one in _away(plan, state, events) if only is None or one.lane in only),
     )
 
 
@@ -186,7 +197,7 @@ def _away(plan: Plan, state: RunState, events: Sequence[Event]) -> Iterator[Away
             )
 
 
-def _lane(plan: Plan, lane: Lane, state: RunState, now: datetime) -> LaneView:
+def _lane(plan: Plan, lane: Lane, state: RunState, now: datetime, *, whole: bool) -> LaneView:
     here = state.lanes.get(lane.name) or LaneState(name=lane.name)
     waits = [
         found
@@ -200,7 +211,7 @@ def _lane(plan: Plan, lane: Lane, state: RunState, now: datetime) -> LaneView:
         status=here.status,
         reason=here.reason,
         moves=moves and state.outcome == "open",
-        parts=tuple(_part(leaf, here) for leaf in walk(lane.tree)),
+        parts=tuple(_part(leaf, here) for leaf in walk(lane.tree)) if whole else (),
         waiting=waiting,
     )
 
@@ -237,7 +248,7 @@ def _part(leaf: Step | Barrier | Gate, lane: LaneState) -> PartView:
     )
 
 
-def _status(state: RunState, lanes: tuple[LaneView, ...]) -> str:
+def _status(state: RunState, lanes: Sequence[LaneView]) -> str:
     if state.outcome != "open":
         return state.outcome
     if any(lane.moves for lane in lanes):

@@ -30,12 +30,18 @@ def new_run_id(now: datetime) -> str:
 
 
 def start_run(
-    journal: Journal, plan: Plan, *, by: str, run: str, also: Callable[[Transaction], None] | None = None
+    journal: Journal,
+    plan: Plan,
+    *,
+    by: str,
+    run: str,
+    planned_by: str = "",
+    also: Callable[[Transaction], None] | None = None,
 ) -> None:
     """Write run, plan and lanes in one commit; the control worker begins within a second.
 
-    *also* joins the commit (sealed keys that were brought in). Raises: PlanError (an empty plan), Reserved (another run
-    holds one of the nodes; nothing is written).
+    *planned_by* made the plan, "" when it was *by*. *also* joins the commit (sealed keys that were brought in).
+    Raises: PlanError (an empty plan), Reserved (another run holds one of the nodes; nothing is written).
     """
     if plan.empty:
         raise PlanError((), "There is nothing to do: everything is as wanted.")
@@ -52,6 +58,7 @@ def start_run(
             requested_by=by,
             lanes=[lane.name for lane in plan.lanes],
             resources=resources,
+            planned_by=planned_by,
         )
         if also is not None:
             also(tx)

@@ -49,6 +49,11 @@ def compile_lane(
     return chain(group(_chain(member) for member in header), *after)
 
 
+def task_id(run: str, lane: str, part_id: str, generation: int) -> str:
+    """Return the id of the task that carries out a part in this generation of its lane, as Flower shows it."""
+    return str(uuid.uuid5(_NAMESPACE, f"{run}\n{lane}\n{part_id}\n{generation}"))
+
+
 def stretch(
     lane: Lane, done: AbstractSet[str]
 ) -> tuple[tuple[tuple[Step, ...], ...], tuple[Step | Barrier | Gate, ...]]:
@@ -115,7 +120,5 @@ def _signature(
 ) -> Signature:
     task = leaf.action if isinstance(leaf, Step) else BARRIER_TASK if isinstance(leaf, Barrier) else GATE_TASK
     payload: dict[str, Any] = {"run": run, "lane": lane, "step": leaf.id, "generation": generation, "header": header}
-    task_id = str(uuid.uuid5(_NAMESPACE, f"{run}\n{lane}\n{leaf.id}\n{generation}"))
-    return Signature(
-        task, args=(), kwargs=payload, immutable=True, options={"queue": queue, "task_id": task_id}, subtask_type=None
-    )
+    options = {"queue": queue, "task_id": task_id(run, lane, leaf.id, generation)}
+    return Signature(task, args=(), kwargs=payload, immutable=True, options=options, subtask_type=None)

@@ -210,9 +210,9 @@ def _refuse_held(journal: Journal, names: Sequence[str]) -> None:
 
 def to_document(made: Plan) -> dict[str, Any]:
     """Return the plan file: {"format", "digest", "plan", "summary"}."""
-    from api.cli import plan_text
+    from api import plan_view
 
-    return {"format": FORMAT, "digest": made.digest(), "plan": made.to_json(), "summary": plan_text.summary(made)}
+    return plan_view.to_document(made)
 
 
 def read_document(file: Path) -> Plan:

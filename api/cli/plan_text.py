@@ -6,23 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from api.cli.output import Span, counted
-from api.cli.run_text import UNTIL_BUILT, UNTIL_CONNECTED, span_of, stage_name
+from api.cli.run_text import UNTIL_BUILT, UNTIL_CONNECTED, span_of
+from api.plan_view import PURPOSES, reasons, summary
+from api.stages import stage_name
 from workflows import outage
-from workflows.plan import DATABASE, Barrier, Gate, Interruption, Lane, LineKind, Plan, Step, walk
+from workflows.plan import DATABASE, Barrier, Gate, Lane, Plan, Step, walk
 
 Spans = tuple[Span, ...]
-
-
-REASONS = 3
-"""How many reasons a plan names for each lane."""
-
-PURPOSES = {
-    "renew": "the database cluster is taken apart and built again with new certificates",
-    "build": "a database cluster is built",
-    "dissolve": "the database cluster is taken apart; every node keeps the data it has",
-    "rollback": "the database cluster is built again with its old certificates",
-}
-"""What each purpose of a database plan comes to."""
 
 
 def lines(plan: Plan, *, first: bool = False) -> Iterator[Spans]:
@@ -46,23 +36,6 @@ def lines(plan: Plan, *, first: bool = False) -> Iterator[Spans]:
                 break
             elif not first:
                 yield _border(part)
-
-
-def reasons(plan: Plan, lane: str) -> str:
-    """Return why the certificates of a lane are due, the first few reasons; "" when the plan says nothing of it."""
-    own = [said for wish, said in plan.wishes.items() if wish.partition("/")[0] == lane]
-    # Certificates that change together have the same reasons, and so have most nodes.
-    nodes: dict[str, list[str]] = {}
-    for why in dict.fromkeys(str(why) for said in own for why in said["why"]):
-        node, _, reason = why.partition(": ")
-        nodes.setdefault(reason, []).append(node)
-    every = [f"{', '.join(names)}: {_of_several(reason, len(names))}" for reason, names in nodes.items()]
-    shown, more = every[:REASONS], len(every) - REASONS
-    return "; ".join((*shown, *([f"and {more} more"] if more > 0 else [])))
-
-
-def _of_several(reason: str, nodes: int) -> str:
-    return f"are {reason.removeprefix('is ')}" if nodes > 1 and reason.startswith("is ") else reason
 
 
 def short_lines(plan: Plan) -> Iterator[Spans]:
@@ -117,42 +90,6 @@ def sums_line(plan: Plan) -> Spans:
 def _sums(sums: dict[str, Any]) -> str:
     lines_ = f"{counted(sums['commands'], 'command')} and {counted(sums['transfers'], 'transfer')}"
     return f"{lines_} on {counted(len(sums['nodes']), 'node')}, {counted(sums['restarts'], 'restart')}"
-
-
-def summary(plan: Plan) -> dict[str, Any]:
-    """Return {"commands", "transfers", "restarts", "certificates", "gates", "nodes", "outage": [{…}]}."""
-    steps = [step for lane in plan.lanes for step in lane.steps()]
-    every = [line for step in steps for line in step.lines]
-    away: dict[tuple[str, str], list[Interruption]] = {}
-    for step in steps:
-        # One restart may interrupt several things at once: the longest of them counts, not their sum.
-        for service in dict.fromkeys(one.service for one in step.interrupts):
-            longest = max((one for one in step.interrupts if one.service == service), key=lambda one: one.to_s)
-            away.setdefault((step.node, service), []).append(longest)
-    return {
-        "commands": sum(line.kind is LineKind.COMMAND for line in every),
-        "transfers": sum(line.kind is not LineKind.COMMAND for line in every),
-        "restarts": sum(bool(step.interrupts) for step in steps),
-        "certificates": sorted(plan.wishes),
-        "gates": [gate.id for lane in plan.lanes for gate in lane.gates()],
-        "nodes": list(dict.fromkeys(step.node for step in steps if step.node)),
-        "outage": [
-            {
-                "node": node,
-                "service": service,
-                "from_s": sum(x.from_s for x in found),
-                "to_s": sum(x.to_s for x in found),
-            }
-            for (node, service), found in away.items()
-        ],
-    } | _database_sums(plan)
-
-
-def _database_sums(plan: Plan) -> dict[str, Any]:
-    """Return {"purpose", "away": {lane: {"cluster", "nodes"}}} of a database plan, see `outage.forecast`; else {}."""
-    if plan.kind != DATABASE:
-        return {}
-    return {"purpose": plan.purpose, "away": {lane.name: outage.forecast(lane) for lane in plan.lanes}}
 
 
 def _step(step: Step) -> Iterator[Spans]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from api.cli.output import Span, lasted, moment, say
+from api.stages import stage_name
 from workflows.plan import DATABASE
 
 if TYPE_CHECKING:
@@ -15,42 +16,9 @@ if TYPE_CHECKING:
 
 Spans = tuple[Span, ...]
 
-STAGES = {
-    50: "trust",
-    100: "survey",
-    200: "prepare",
-    300: "request",
-    400: "sign",
-    500: "deliver",
-    550: "recheck",
-    600: "trust",
-    700: "apply",
-    800: "prove",
-    900: "close",
-}
-"""The names of the stages of DESIGN.md section 7."""
-
-DATABASE_STAGES = {
-    **{number: STAGES[number] for number in (200, 300, 400, 500, 550)},
-    600: "backup",
-    700: "remove",
-    720: "initialize",
-    740: "join",
-    760: "connect",
-    780: "upgrade_schema",
-    800: "prove",
-}
-"""The same of a rebuild of a database cluster (DESIGN.md section 7, last paragraph)."""
-
-
 UNTIL_BUILT = "until one is built"
 UNTIL_CONNECTED = "until a cluster is built and it connects to it"
 """How long a cluster that is dissolved is away, and a node that only used the database of others."""
-
-
-def stage_name(kind: str, stage: int) -> str:
-    """Return what a stage of a plan of this *kind* is called, "" when it has no name."""
-    return (DATABASE_STAGES if kind == DATABASE else STAGES).get(stage, "")
 
 
 STYLES = {

@@ -8,6 +8,11 @@ from fastapi import APIRouter
 def routers() -> tuple[APIRouter, ...]:
     """Return the routers of all modules, in the order in which paths are looked for."""
     from api import pages
-    from api.routes import runs
+    from api.routes import fleet, journal, runs
 
-    return (runs.router, *pages.routers())
+    return (
+        fleet.router,
+        runs.router,
+        journal.router,
+        *pages.routers(),
+    )

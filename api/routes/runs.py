@@ -1,40 +1,194 @@
-"""Runs: the list, and one with every lane, step, barrier and gate (`api.run_view`)."""
+"""Runs: the list, one with every lane, step, barrier and gate, its plan, and what each step did and heard."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from api import plan_view, run_bodies
 from api.auth.identity import asks
-from api.here import Here
+from api.here import Here, Server
+from api.report import Exchange, exchanges
+from api.run_bodies import AttemptBody, ExchangeBody, RunBody, RunRow, SentBody, StepRow
+from api.run_view import RunView, view
 from api.schemas import Limit, Offset, Page, page_of
+from api.scope import lanes_seen, plan_seen, scope_of, sees
+from workflows.errors import NotThere
+from workflows.journal import RunState, lists
 from workflows.people import Permission, Person
+from workflows.plan import DATABASE, Plan, Step
 
 router = APIRouter(prefix="/api", tags=["runs"])
 Reader = Annotated[Person, asks(Permission.READ)]
+Status = Literal["", "running", "waiting", "stopped", "paused", "cancelled", "done", "failed"]
+Outcome = Literal["", "open", "done", "failed", "cancelled"]
+_NEAR = timedelta(seconds=2)
+"""Workers write transcripts by their own clock, events have the database's."""
 
 
-class RunRow(BaseModel):
-    """One line of the list of runs."""
+class RunPlanBody(BaseModel):
+    """The plan of a run. `plan` is the whole of it as JSON, `lanes` the same to be read by people."""
 
     run: str
-    kind: str
-    fleet: str
     digest: str
+    kind: str
+    purpose: str
     requested_by: str
-    created_at: datetime
-    outcome: str
-    closed_at: datetime | None
-    lanes: dict[str, str]
+    planned_by: str
+    summary: plan_view.SummaryBody
+    notices: list[str]
+    lanes: list[plan_view.LanePlanBody]
+
+
+class StepBody(StepRow):
+    """A part of a run, whole: every line and what came of it, attempts, and what was said to the server."""
+
+    run: str
+    plan: plan_view.PartBody
+    sent: list[SentBody]
+    attempts_made: list[AttemptBody]
+    transcript: list[ExchangeBody]
 
 
 @router.get("/runs")
-def list_runs(who: Reader, here: Here, limit: Limit = 50, offset: Offset = 0) -> Page[RunRow]:
+def list_runs(
+    who: Reader,
+    here: Here,
+    kind: str = "",
+    status: Status = "",
+    outcome: Outcome = "",
+    cluster: str = "",
+    requested_by: str = "",
+    limit: Limit = 50,
+    offset: Offset = 0,
+) -> Page[RunRow]:
     """List runs, newest first."""
-    del who
-    found = here.journal.runs(limit=limit, offset=offset)
-    items = [RunRow(**{name: getattr(one, name) for name in RunRow.model_fields}) for one in found]
-    return page_of(items, len(items) + offset, limit, offset)
+    find = partial(
+        lists.find_runs,
+        scope=scope_of(who, here),
+        kind=kind,
+        status=status,
+        outcome=outcome,
+        cluster=cluster,
+        requested_by=requested_by,
+        limit=limit,
+        offset=offset,
+    )
+    found, total = here.journal.read(find)
+    items = [run_bodies.row_of(one, [lane for lane in one.lanes if sees(who, lane)]) for one in found]
+    return page_of(items, total, limit, offset)
+
+
+@router.get("/runs/{run}")
+def show_run(who: Reader, here: Here, run: str, lane: str = "", limit: Limit = 50, offset: Offset = 0) -> RunBody:
+    """Show a run: its lanes with every part, what they wait for, and how long a database is away.
+
+    *limit* and *offset* count lanes; *lane* shows one alone.
+    """
+    seen = lanes_seen(who, here, run)
+    names = [one for one in seen if not lane or one == lane]
+    if lane and not names:
+        raise NotThere(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(seen[:20])}.")
+    shown, state = look(who, here, run, names[offset : offset + limit])
+    return run_bodies.run_body(shown, state, len(names))
+
+
+@router.get("/runs/{run}/plan")
+def show_run_plan(who: Reader, here: Here, run: str, lane: str = "") -> RunPlanBody:
+    """Show the plan of a run as it was frozen: every line in order."""
+    lanes_seen(who, here, run)
+    made, state = plan_seen(who, here.plan(run)), here.journal.state(run)
+    return RunPlanBody(
+        run=run,
+        digest=state.digest,
+        kind=made.kind,
+        purpose=made.purpose,
+        requested_by=state.requested_by,
+        planned_by=state.planned_by,
+        summary=plan_view.summary_body(made),
+        notices=list(made.notices),
+        lanes=plan_view.lane_bodies(made, lane),
+    )
+
+
+@router.get("/runs/{run}/steps")
+def list_steps(
+    who: Reader,
+    here: Here,
+    run: str,
+    lane: str = "",
+    node: str = "",
+    status: str = "",
+    kind: Literal["", "step", "barrier", "gate"] = "",
+    limit: Limit = 50,
+    offset: Offset = 0,
+) -> Page[StepRow]:
+    """List the steps, barriers and gates of a run in the order of its plan."""
+    names = [one for one in lanes_seen(who, here, run) if not lane or one == lane]
+    shown, _ = look(who, here, run, names)
+    found = [
+        (one.name, part)
+        for one in shown.lanes
+        for part in one.parts
+        if (not node or part.node == node) and (not status or part.status == status) and (not kind or part.kind == kind)
+    ]
+    items = [
+        StepRow(lane=name, **run_bodies.part_values(shown.kind, part)) for name, part in found[offset : offset + limit]
+    ]
+    return page_of(items, len(found), limit, offset)
+
+
+@router.get("/runs/{run}/steps/{step:path}")
+def show_step(who: Reader, here: Here, run: str, step: str) -> StepBody:
+    """Show one part of a run: its lines and what came of them, its attempts, and the masked transcript of these."""
+    names = lanes_seen(who, here, run)
+    plan = here.plan(run)
+    lane = next((one for one in names if step.partition("/")[0] == one), "")
+    part = _part(plan, lane, step)
+    shown, state = look(who, here, run, [lane])
+    seen = next(one for one in shown.lanes[0].parts if one.id == part.id)
+    made = state.lanes[lane].steps.get(step)
+    states = dict(made.lines) if made else {}
+    events = here.journal.step_events(run, step, part.node if isinstance(part, Step) else "")
+    attempts = run_bodies.attempts_of(run, lane, step, events)
+    lines = part.lines if isinstance(part, Step) else ()
+    return StepBody(
+        run=run,
+        lane=lane,
+        **run_bodies.part_values(shown.kind, seen),
+        plan=plan_view.part_body(plan.kind, part),
+        sent=[SentBody(text=str(line), state=states.get(number, "")) for number, line in enumerate(lines)],
+        attempts_made=attempts,
+        transcript=[
+            ExchangeBody.model_validate(one) for one in _said(here.settings.transcripts_dir / run, seen.node, attempts)
+        ],
+    )
+
+
+def look(who: Person, here: Server, run: str, lanes: list[str]) -> tuple[RunView, RunState]:
+    """Return how *run* stands, with *lanes* whole. Who may see them is for the caller to know."""
+    plan, state = plan_seen(who, here.plan(run)), here.journal.state(run)
+    events = here.journal.events(run) if plan.kind == DATABASE else ()  # an outage is measured from them
+    return view(plan, state, now=datetime.now(UTC), events=events, only=frozenset(lanes)), state
+
+
+def _part(plan: Plan, lane: str, step: str) -> Step:
+    try:
+        return plan.lane(lane).part(step)  # type: ignore[return-value]
+    except KeyError:
+        raise NotThere(f"There is no step {step} in this run.", remedy="See the list of its steps.") from None
+
+
+def _said(folder: Path, node: str, attempts: list[AttemptBody]) -> list[Exchange]:
+    """Return what was said to *node* during *attempts*; the files hold it masked already."""
+    file = folder / f"{node}.jsonl"  # names of nodes are file names already, see `inventory.checks.is_name`
+    if not node or not attempts or not file.is_file():
+        return []
+    times = [(one.started_at - _NEAR, (one.ended_at or datetime.now(UTC)) + _NEAR) for one in attempts]
+    found = exchanges(file.read_text(encoding="utf-8", errors="backslashreplace").splitlines())
+    return [one for one in found if one.at and any(a <= datetime.fromisoformat(one.at) <= b for a, b in times)]

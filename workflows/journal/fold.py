@@ -81,13 +81,17 @@ class LaneState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """One run and its lanes; `n` is the number of the last event that went in."""
+    """One run and its lanes; `n` is the number of the last event that went in.
+
+    `planned_by` made the plan that `requested_by` started; in runs of old they are one.
+    """
 
     run: str = ""
     kind: str = ""
     digest: str = ""
     fleet: str = ""
     requested_by: str = ""
+    planned_by: str = ""
     created_at: datetime | None = None
     lanes: Mapping[str, LaneState] = field(default_factory=dict)
     outcome: Outcome = "open"
@@ -143,6 +147,7 @@ def _on_run(state: RunState, event: Event, lanes: dict[str, LaneState]) -> RunSt
         for name in event.data.get("lanes", ()):
             lanes.setdefault(name, LaneState(name=name))
         named = {name: str(event.data.get(name, "")) for name in ("kind", "digest", "fleet", "requested_by")}
+        named["planned_by"] = str(event.data.get("planned_by") or named["requested_by"])
         return replace(state, run=event.run, created_at=event.at, n=event.n, **named)  # type: ignore[arg-type]
     if event.kind is Kind.RUN_CLOSED:
         return replace(state, outcome=event.data.get("outcome", "done"), closed_at=event.at, n=event.n)

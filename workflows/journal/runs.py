@@ -28,9 +28,11 @@ def create_run(
     requested_by: str,
     lanes: Sequence[str],
     resources: Sequence[str],
+    planned_by: str = "",
 ) -> None:
     """Write the run, its plan, its lanes (generation 0) and an outbox row each; reserve *resources* (() to read).
 
+    *planned_by* made the plan, "" when it was *requested_by*: neither may approve it.
     Raises: Reserved: another run holds one of them. JournalError: there is such a run already.
     """
     if run == FLEET or not tx.insert_once(tables.chain, run=run, head_n=0, head_hash=""):
@@ -48,8 +50,10 @@ def create_run(
             outcome="open",
         )
     )
-    said = {"kind": kind, "fleet": fleet, "digest": digest, "requested_by": requested_by, "lanes": list(lanes)}
-    tx.append(NewEvent(run=run, kind=Kind.RUN_CREATED, actor=requested_by, data={**said, "resources": list(resources)}))
+    said = {"kind": kind, "fleet": fleet, "digest": digest, "requested_by": requested_by}
+    said |= {"planned_by": planned_by or requested_by}
+    about = {**said, "lanes": list(lanes), "resources": list(resources)}
+    tx.append(NewEvent(run=run, kind=Kind.RUN_CREATED, actor=requested_by, data=about))
     for lane in lanes:
         tx.connection.execute(
             sa.insert(tables.lane).values(run=run, lane=lane, generation=0, touched_at=tx.clock, flag="")

@@ -237,7 +237,7 @@ class Journal:
         """Return the events of *run* whose number is greater than *after*, in order."""
         table = tables.event
         query = sa.select(table).where(table.c.run == run, table.c.n > after).order_by(table.c.n)
-        return self.read(lambda connection: [_event(row) for row in connection.execute(query)])
+        return self.read(lambda connection: [event_of(row) for row in connection.execute(query)])
 
     def step_events(self, run: str, step: str, node: str) -> list[Event]:
         """Return the events of one step, what put its node back or tried to, reopened steps and resumes, in order."""
@@ -246,7 +246,7 @@ class Journal:
         resumed = table.c.kind.in_((Kind.LANE_RESUMED.value, Kind.STEPS_REOPENED.value))
         mine = sa.or_(table.c.step == step, sa.and_(back, table.c.node == node), resumed)
         query = sa.select(table).where(table.c.run == run, mine).order_by(table.c.n)
-        return self.read(lambda connection: [_event(row) for row in connection.execute(query)])
+        return self.read(lambda connection: [event_of(row) for row in connection.execute(query)])
 
     def state(self, run: str) -> RunState:
         """Return the state of *run*, folded from its events. Raises: JournalError: no such run."""
@@ -275,20 +275,7 @@ class Journal:
             flags: dict[str, dict[str, str]] = {row.run: {} for row in rows}
             for one in connection.execute(sa.select(lane).where(lane.c.run.in_(flags)).order_by(lane.c.lane)):
                 flags[one.run][one.lane] = one.flag
-            return [
-                RunSummary(
-                    run=row.run,
-                    kind=row.kind,
-                    fleet=row.fleet,
-                    digest=row.digest,
-                    requested_by=row.requested_by,
-                    created_at=moment(row.created_at),
-                    outcome=row.outcome,
-                    closed_at=None if row.closed_at is None else moment(row.closed_at),
-                    lanes=flags[row.run],
-                )
-                for row in rows
-            ]
+            return [summary_of(row, flags[row.run]) for row in rows]
 
         return self.read(read)
 
@@ -306,7 +293,7 @@ class Journal:
 
         def read(connection: sa.Connection) -> tuple[str, ...]:
             rows = connection.execute(sa.select(table).where(table.c.run == run).order_by(table.c.n)).all()
-            events = [_event(row) for row in rows]
+            events = [event_of(row) for row in rows]
             head = connection.execute(sa.select(chain).where(chain.c.run == run)).one_or_none()
             if head is None:
                 return (f"run {run} has no chain",)
@@ -405,6 +392,21 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def summary_of(row: Any, lanes: Mapping[str, str]) -> RunSummary:
+    """Return the line of a run from its row of the table, with the flags of its *lanes*."""
+    return RunSummary(
+        run=row.run,
+        kind=row.kind,
+        fleet=row.fleet,
+        digest=row.digest,
+        requested_by=row.requested_by,
+        created_at=moment(row.created_at),
+        outcome=row.outcome,
+        closed_at=None if row.closed_at is None else moment(row.closed_at),
+        lanes=lanes,
+    )
+
+
 def _run(group: _Group, job: _Job) -> None:
     """Run one function in its savepoint; its own failure stays its own, the database's goes up."""
     job.answer, job.error = None, None
@@ -453,7 +455,8 @@ def _values(event: Event) -> dict[str, Any]:
     }
 
 
-def _event(row: Any) -> Event:
+def event_of(row: Any) -> Event:
+    """Return the event in a row of the table."""
     return Event(
         run=row.run,
         kind=Kind(row.kind),

@@ -74,6 +74,8 @@ event = sa.Table(
     _name("hash"),
     sa.Index("event_of_step", "run", "step"),
     sa.Index("event_of_kind", "run", "kind"),
+    sa.Index("event_by_time", "at"),
+    sa.Index("event_of_node", "node", "at"),
 )
 
 chain = sa.Table(
@@ -93,6 +95,7 @@ run = sa.Table(
     sa.Column("plan", JSONText, nullable=False),
     _name("outcome"),
     _time("closed_at", nullable=True),
+    sa.Index("run_by_time", "created_at"),
 )
 
 lane = sa.Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -74,3 +75,14 @@ def web(tmp_path: Path) -> Iterator[Web]:
     prepare_state(settings)
     with Journal.open(settings.database_url) as journal:
         yield Web(tmp_path, journal, settings)
+
+
+@pytest.fixture
+def seeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give an application with two clusters, an account of each role, and a played worker (see `seeded`)."""
+    from tests.integration.api.seeded import Seeded
+
+    made = Seeded(tmp_path, monkeypatch)
+    made.people()
+    yield made
+    made.journal.close()

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from api.cli.plan_text import reasons
+from api.plan_view import reasons
 from tests.integration.cli.database_facts import CLUSTER, NODES, database_facts, survey_databases
 from workflows.facts import DatabaseFact, DatabaseState
 from workflows.journal import stock

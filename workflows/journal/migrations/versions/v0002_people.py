@@ -18,7 +18,10 @@ def _time(*names: str, nullable: bool = False) -> tuple[sa.Column[float], ...]:
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Make the tables, and the indexes by which pages find what lies before them."""
+    op.create_index("event_by_time", "event", ["at"])
+    op.create_index("event_of_node", "event", ["node", "at"])
+    op.create_index("run_by_time", "run", ["created_at"])
     op.create_table(
         "account",
         *_text("account", primary_key=True),
