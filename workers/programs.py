@@ -1,6 +1,6 @@
 """The programs of an engine on one machine, as values: command lines, and supervisord's configuration of them.
 
-Broker, workers, beat, Flower; who starts and stops them is `supervisor`. Nothing here starts anything or reads the
+Broker, workers, beat, API, Flower; who starts and stops them is `supervisor`. Nothing here starts anything or reads the
 machine. Where the numbers come from: engine-notes section 9 (threads, queues, TERM only) and section 6 (Flower).
 """
 
@@ -21,7 +21,7 @@ STOP_WITHIN_S = 900
 LOG_BYTES = "10MB"
 LOG_BACKUPS = 5
 # In this order they start; in the reverse order they stop, so that the broker outlives all who use it.
-GROUPS = ("broker", "workers", "beat", "flower")
+GROUPS = ("broker", "workers", "beat", "api", "flower")
 FLOWER_USER = "certbridge"
 _CELERY = (sys.executable, "-m", "celery", "-A", "workers.app")
 
@@ -48,6 +48,11 @@ def worker_command(queue: str, *, name: str, threads: int, log_level: str) -> tu
 def beat_command(log_level: str) -> tuple[str, ...]:
     """Return the command line of beat, the clock."""
     return (*_CELERY, "beat", "--pidfile=", "--loglevel", log_level)
+
+
+def api_command(settings: Settings) -> tuple[str, ...]:
+    """Return the command line of API and pages, on loopback; a program of its own, since workers know no `api`."""
+    return (sys.executable, "-m", "api", "serve", "--host", "127.0.0.1", "--port", str(settings.api_port))
 
 
 def flower_command(configuration: Path) -> tuple[str, ...]:
@@ -110,6 +115,7 @@ def programs(settings: Settings, *, socket: Path | None) -> tuple[Program, ...]:
             for queue, name in workers
         ),
         Program(name="beat", group="beat", command=beat_command(settings.log_level), stop_within_s=30),
+        Program(name="api", group="api", command=api_command(settings), stop_within_s=30),
         Program(
             name="flower",
             group="flower",

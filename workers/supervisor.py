@@ -1,8 +1,8 @@
 """Up and down: everything on one machine, kept running by supervisord (docs/adr/0011).
 
 `up` writes supervisord's configuration into the state directory, starts the broker, waits until it answers, brings the
-database's schema up to date, and only then starts workers, beat and Flower. `down` stops them in the reverse order by
-TERM and waits: a worker ends the steps it has, and the broker goes last. What the programs are stands in `programs`.
+database's schema up to date, and only then starts workers, beat, API and Flower. `down` stops them in the reverse order
+by TERM and waits: a worker ends the steps it has, and the broker goes last. What the programs are stands in `programs`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from supervisor.xmlrpc import SupervisorTransport
 from workers import embedded, programs
 from workflows.broker import socket_path
 from workflows.errors import CertbridgeError, EngineError, SettingsError
-from workflows.journal import stock
+from workflows.journal import accounts, stock
 from workflows.journal.store import Journal
-from workflows.settings import Settings, prepare_state
+from workflows.settings import PREFIX, Settings, prepare_state
 
 BROKER_WITHIN_S = 30.0
 WORKERS_WITHIN_S = 60.0
+API_WITHIN_S = 60.0
 _LOOK_AGAIN_S = 0.05
 
 
@@ -95,7 +96,6 @@ def up(settings: Settings, *, detach: bool) -> int:
     if detach:
         say("Running in the background; `certbridge down` stops it.")
         return 0
-    say("Ctrl-C stops it.")
     return _stay(settings, supervisord)
 
 
@@ -117,7 +117,8 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
     if listen is not None:
         _check_no_stray_broker(listen)
         say(f"Broker: {embedded.find_server()}, {listen}")
-    _check_port_free(settings.flower_port)
+    _check_port_free(settings.flower_port, "Flower", "flower_port")
+    _check_port_free(settings.api_port, "the API", "api_port")
     password = _flower_password(settings)
     _write_private(programs.flower_configuration_path(settings), programs.flower_configuration(settings, password))
     everything = programs.programs(settings, socket=listen)
@@ -136,13 +137,18 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
         workers = [program.name for program in everything if program.group == "workers"]
         call(settings, "startProcessGroup", "workers", False)
         call(settings, "startProcessGroup", "beat", False)
+        call(settings, "startProcessGroup", "api", False)
         _wait_for_workers(settings, workers, supervisord)
+        _wait_for_api(settings, supervisord)
         call(settings, "startProcessGroup", "flower", False)  # last: nobody waits for it
     except BaseException:
         supervisord.terminate()
         supervisord.wait()
         raise
     say(f"Workers: {', '.join(workers)}; clock: beat")
+    say(f"Pages and API: http://127.0.0.1:{settings.api_port}/")
+    if _nobody(settings):
+        say("No account yet: make the first administrator with `certbridge users bootstrap`.")
     kept = _password_path(settings)
     say(f"Flower: http://127.0.0.1:{settings.flower_port}/ user {programs.FLOWER_USER}, password in {kept}")
     say(f"Logs: {settings.logs_dir}")
@@ -214,10 +220,30 @@ def _wait_for_workers(settings: Settings, names: Sequence[str], supervisord: sub
         _wait("the workers", all_alive, WORKERS_WITHIN_S, supervisord, settings.logs_dir / f"{names[0]}.log")
 
 
+def _wait_for_api(settings: Settings, supervisord: subprocess.Popen[bytes]) -> None:
+    def answers() -> bool:
+        asking = http.client.HTTPConnection("127.0.0.1", settings.api_port, timeout=5)
+        try:
+            asking.request("GET", "/healthz")
+            return asking.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            asking.close()
+
+    _wait("the API", answers, API_WITHIN_S, supervisord, settings.logs_dir / "api.log")
+
+
+def _nobody(settings: Settings) -> bool:
+    with Journal.open(settings.database_url) as journal:
+        return journal.read(accounts.nobody)
+
+
 def _stay(settings: Settings, supervisord: subprocess.Popen[bytes]) -> int:
     asked = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: asked.append(received))
+    say("Ctrl-C stops it.")  # only now it does
     while not asked:
         if supervisord.poll() is not None:
             say(f"supervisord ended by itself; read {settings.logs_dir / 'supervisord.log'}.")
@@ -239,16 +265,16 @@ def _check_no_stray_broker(listen: Path) -> None:
         )
 
 
-def _check_port_free(port: int) -> None:
+def _check_port_free(port: int, who: str, setting: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
             raise SettingsError(
-                f"port {port} on 127.0.0.1 is taken, so Flower cannot use it",
-                remedy="Set CERTBRIDGE_FLOWER_PORT to a free port.",
-                settings=("flower_port",),
+                f"port {port} on 127.0.0.1 is taken, so {who} cannot use it",
+                remedy=f"Set {PREFIX}{setting.upper()} to a free port.",
+                settings=(setting,),
             ) from None
 
 

@@ -41,8 +41,15 @@ class World:
         self._background: list[subprocess.Popen[bytes]] = []
         # The user's own settings are for the user's own fleet.
         own = {name: value for name, value in os.environ.items() if not name.startswith("CERTBRIDGE_")}
+        ports = _free_ports(2)
         settings = Settings.load(
-            {}, state=self.state, fleet=self.fleet / "fleet.yaml", flower_port=_free_port(), fleet_threads=64, **more
+            {},
+            state=self.state,
+            fleet=self.fleet / "fleet.yaml",
+            flower_port=ports[0],
+            api_port=ports[1],
+            fleet_threads=64,
+            **more,
         )
         self.settings = settings
         self.environment = own | settings.environment()
@@ -166,8 +173,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def _free_ports(number: int) -> list[int]:
+    """Return ports that nobody uses; all are held until all are known, so that they differ."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

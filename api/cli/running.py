@@ -1,4 +1,4 @@
-"""`up`, `down`, `worker`, `beat`, `simulator`, `doctor`, `demo`: what runs, as commands.
+"""`up`, `down`, `serve`, `worker`, `beat`, `simulator`, `doctor`, `demo`: what runs, as commands.
 
 The command line reaches workers and simulator as subprocesses only, never by import (house-style.md, import contract),
 so each command here passes its options on and becomes, or waits for, the program that does the work.
@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from api.cli.surroundings import FleetOption
+from api.cli.surroundings import FleetOption, load_settings
 from workflows.errors import InputError
 
 
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module, and `doctor` and `demo`."""
     app.command()(up)
     app.command()(down)
+    app.command()(serve)
     app.command()(doctor)
     app.command()(demo)
     app.command()(simulator)
@@ -40,13 +41,47 @@ def register(app: typer.Typer) -> None:
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all runs; `down` stops it.")] = False,
 ) -> None:
-    """Start broker, workers, clock and Flower on this machine, and stay until Ctrl-C."""
+    """Start broker, workers, clock, API, pages and Flower on this machine, and stay until Ctrl-C."""
     _become("workers.supervisor", "up", *(["--detach"] if detach else []))
 
 
 def down() -> None:
     """Stop what `up` started: workers end the steps they have, the broker goes last."""
     _become("workers.supervisor", "down")
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="Port to listen on; 0: CERTBRIDGE_API_PORT, else 8700.")
+    ] = 0,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", metavar="FILE", help="Certificate and chain (PEM), for TLS.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Its private key (PEM).")] = None,
+    behind_proxy: Annotated[
+        str,
+        typer.Option(
+            "--behind-proxy", metavar="ADDRESS", help="A proxy that speaks TLS; its X-Forwarded-* headers count."
+        ),
+    ] = "",
+) -> None:
+    """Be the API and the pages in the foreground (systemd, containers); TERM stops it."""
+    from api.serving import serve as serve_on
+
+    def say_now(text: str) -> None:
+        print(text, flush=True)  # in a pipe too, since somebody may wait for it
+
+    settings = load_settings()
+    serve_on(
+        settings,
+        host=host,
+        port=port or settings.api_port,
+        certificate=certificate,
+        key=key,
+        behind_proxy=behind_proxy,
+        say=say_now,
+    )
 
 
 def worker(

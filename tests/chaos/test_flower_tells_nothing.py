@@ -177,7 +177,13 @@ def engine(tmp_path: Path, canaries: dict[str, bytes]) -> Iterator[UpEngine]:
             nodes=1,
             key_pool=str(keys),
             simulator=("--services=webadmin",),
-            settings={"broker_url": url, "flower_port": free_port(), "fleet_workers": 1, "fleet_threads": 4},
+            settings={
+                "broker_url": url,
+                "flower_port": free_port(),
+                "api_port": free_port(),
+                "fleet_workers": 1,
+                "fleet_threads": 4,
+            },
         )
         with UpEngine(shape) as running:
             canaries["password of the servers"] = password(running).encode()

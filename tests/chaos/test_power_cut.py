@@ -83,10 +83,11 @@ def family(pid: int) -> list[int]:
 @pytest.fixture
 def engine() -> Any:
     """Give an engine that is up."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shape = Shape(key_pool=SHAPE.key_pool, simulator=SHAPE.simulator, settings={**SHAPE.settings, "flower_port": port})
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        ports = {"flower_port": one.getsockname()[1], "api_port": other.getsockname()[1]}
+    shape = Shape(key_pool=SHAPE.key_pool, simulator=SHAPE.simulator, settings={**SHAPE.settings, **ports})
     with UpEngine(shape) as running:
         yield running
 

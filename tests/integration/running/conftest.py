@@ -22,15 +22,17 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(folder: Path) -> Iterator[Settings]:
-    """Give settings of an engine with nothing in it yet, and a free port for Flower."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Give settings of an engine with nothing in it yet, and free ports for Flower and the API."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        flower_port, api_port = one.getsockname()[1], other.getsockname()[1]
     made = Settings.load(
         {},
         state=folder / "state",
         fleet=folder / "fleet.yaml",
-        flower_port=port,
+        flower_port=flower_port,
+        api_port=api_port,
         fleet_workers=1,
         fleet_threads=8,
         log_level="INFO",

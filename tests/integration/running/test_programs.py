@@ -54,7 +54,7 @@ def test_broker_starts_first_and_stops_last(folder, monkeypatch):
     options = read(folder, supervisor_configuration(wanted, socket=folder / "control.sock"), monkeypatch)
 
     groups = sorted(options.process_group_configs, key=lambda group: group.priority)
-    assert [group.name for group in groups] == ["broker", "workers", "beat", "flower"]
+    assert [group.name for group in groups] == ["broker", "workers", "beat", "api", "flower"]
     assert [one.name for group in groups for one in group.process_configs if one.autostart] == ["broker"]
     assert {one.stopwaitsecs for one in groups[1].process_configs} == {STOP_WITHIN_S}
 
@@ -69,6 +69,7 @@ def test_operators_broker_is_neither_started_nor_stopped(folder):
         "cluster",
         "control",
         "beat",
+        "api",
         "flower",
     ]
 
