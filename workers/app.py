@@ -15,7 +15,7 @@ import structlog
 from celery import Celery, signals
 from celery.exceptions import WorkerShutdown
 
-from workers import control, failpoints, logs, processes, repair
+from workers import control, failpoints, logs, processes, repair, webhooks
 from workers.connections import Connections
 from workers.context import Work
 from workers.credentials import Credentials
@@ -157,6 +157,8 @@ def _start(sender: Any, **_: Any) -> None:
         threads.append(
             threading.Thread(target=control.watch_outbox, args=(open_now, sender.app, Running.stopping), daemon=True)
         )
+        telling = webhooks.Sender(open_now.journal, open_now.vault)
+        threads.append(threading.Thread(target=telling.run, args=(Running.stopping,), daemon=True))
     Running.work = open_now
     Running.threads = tuple(threads)
     for thread in threads:

@@ -8,11 +8,12 @@ from fastapi import APIRouter
 def routers() -> tuple[APIRouter, ...]:
     """Return the routers of all modules, in the order in which paths are looked for."""
     from api import pages
-    from api.routes import fleet, journal, runs
+    from api.routes import fleet, journal, runs, webhooks
 
     return (
         fleet.router,
         runs.router,
         journal.router,
+        webhooks.router,
         *pages.routers(),
     )

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workflows.errors import JournalError, RecordsAway, translating
-from workflows.journal import engines, tables
+from workflows.journal import engines, tables, telling
 from workflows.journal.events import Event, Kind, NewEvent, chained, verify
 from workflows.journal.fold import RunState, fold
 
@@ -60,6 +60,7 @@ class _Group:
         if not self.events:
             return
         self.connection.execute(sa.insert(tables.event), [_values(event) for event in self.events])
+        telling.write(self.connection, self.events, self.clock)
         chain, first = tables.chain, {event.run: event for event in reversed(self.events)}
         for run, event in first.items():
             n, head = self.heads[run]
