@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.output import note, say
-from api.cli.surroundings import WORKER_WITHIN_S, YesOption, confirm, load_settings
+from api.cli.surroundings import YesOption, confirm, load_settings
+from api.planning import WORKER_WITHIN_S
 from workflows.errors import EngineError, InputError
 
 if TYPE_CHECKING:

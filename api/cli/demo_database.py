@@ -219,7 +219,7 @@ def _data(role: str, primary: str, *, copied: bool) -> str:
 
 
 def _ends(facts: NodeFacts) -> str:
-    from api.cli.survey_database import soonest
+    from api.survey_database import soonest
 
     _, end = soonest(facts)
     return f"{end:%Y-%m-%d}" if end else "?"

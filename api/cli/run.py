@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli import plan as planning
+from api import planning
+from api.cli import plan as plans
 from api.cli.output import Format, OutputOption, emit, note, say
-from api.cli.plan_database import DatabaseChoice, DatabaseOption, PrimaryOption, SchemaOption
+from api.cli.plan_database import DatabaseOption, PrimaryOption, SchemaOption
 from api.cli.surroundings import (
     CertificateOption,
     ClusterOption,
@@ -53,9 +54,9 @@ def run(
     database: DatabaseOption = "",
     primary: PrimaryOption = "",
     upgrade_schema: SchemaOption = False,
-    within: planning.WithinOption = "30d",
-    survey: planning.SurveyOption = False,
-    at: planning.NowOption = None,
+    within: plans.WithinOption = "30d",
+    survey: plans.SurveyOption = False,
+    at: plans.NowOption = None,
     yes: YesOption = False,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Follow it; ends with exit code 3 where people must decide.")
@@ -63,12 +64,12 @@ def run(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Start a run and print its id: prepare and request at once, then it waits for approval."""
-    choice = DatabaseChoice(purpose=database, primary=primary, upgrade_schema=upgrade_schema)
+    choice = planning.DatabaseChoice(purpose=database, primary=primary, upgrade_schema=upgrade_schema)
     if file is not None:
         _refuse_selectors(fleet, cluster, node, certificate, database, primary, upgrade_schema, survey=survey, at=at)
-        made = planning.read_document(file)
+        made = plans.read_document(file)
     else:
-        made = planning.from_options(
+        made = plans.from_options(
             fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at, warn=False
         )
     from api.cli import plan_text

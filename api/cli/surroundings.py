@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.errors import InputError, NoWorker, Stopped
+from workflows.errors import InputError, Stopped
 
 if TYPE_CHECKING:
     from workflows.inventory import Fleet, ResolvedFleet
     from workflows.journal import Journal
     from workflows.settings import Settings
-
-WORKER_WITHIN_S = 15.0
-"""How lately a worker must have been heard of to count as alive."""
 
 FleetOption = Annotated[
     Path | None, typer.Option("--fleet", "-f", help="The inventory; else CERTBRIDGE_FLEET, else ./fleet.yaml.")
@@ -157,10 +154,9 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def need_worker(journal: Journal) -> None:
     """Return when a worker is alive. Raises: NoWorker."""
-    from workflows.journal import stock
+    from api import planning
 
-    if not journal.read(lambda connection: stock.workers(connection, within_s=WORKER_WITHIN_S)):
-        raise NoWorker(f"No worker was heard of in the last {WORKER_WITHIN_S:.0f} s, so no server can be reached.")
+    planning.need_worker(journal)
 
 
 def run_id(journal: Journal, run: str) -> str:

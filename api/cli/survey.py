@@ -54,7 +54,7 @@ def survey(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Read releases, services, files and ports of all servers at once; show days left and drift."""
-    from api.cli import survey_database
+    from api import survey_database
     from workflows.inventory import select
 
     _, resolved = read_fleet(fleet)
@@ -82,7 +82,7 @@ def survey(
 def take(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet, *, by: str) -> Surveyed:
     """Have workers read every node of *wanted*, a part of *fleet*, and return what they found. Raises: NoWorker."""
     from api.cli.following import carry_out
-    from api.cli.reading_plans import survey_plan
+    from api.reading_plans import survey_plan
     from workflows.facts import NodeFacts
     from workflows.journal import stock
 
@@ -115,7 +115,7 @@ def as_json(fleet: ResolvedFleet, found: Surveyed) -> dict[str, Any]:
 
 def _differences(fleet: ResolvedFleet, facts: NodeFacts) -> tuple[str, ...]:
     """Return where the certificates of the database of a server differ from what the inventory asks for."""
-    from api.cli import survey_database
+    from api import survey_database
 
     cluster = fleet.cluster(fleet.node(facts.node).cluster)
     return survey_database.differences(facts, cluster.database) if survey_database.takes_part(facts) else ()
@@ -139,7 +139,7 @@ _COLUMNS = ("node", "release", "service", "file", "ends", "days left", "drift", 
 
 
 def _rows(fleet: ResolvedFleet, found: Surveyed, at: datetime) -> list[tuple[Span, ...]]:
-    from api.cli import survey_database
+    from api import survey_database
     from workflows.facts import drift
     from workflows.inventory import DatabaseRole
 

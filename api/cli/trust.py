@@ -91,7 +91,7 @@ def trust(
 def scan(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet, *, by: str) -> tuple[HostKey, ...]:
     """Return the keys that the servers of *wanted* show; a worker reads them. Raises: NoWorker."""
     from api.cli.following import carry_out
-    from api.cli.reading_plans import trust_plan
+    from api.reading_plans import trust_plan
 
     state = carry_out(journal, trust_plan(fleet, wanted), by=by, what="host keys")
     found = {step.node: step for lane in state.lanes.values() for step in lane.steps.values()}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -17,10 +16,11 @@ from api.auth.identity import asks
 from api.fleet_view import CertificateRow, ClusterRow, DriftBody, NodeRow, Trusted, WishBody
 from api.here import Here, Server
 from api.known import known
+from api.planning import SPAN, WORKER_WITHIN_S, span
 from api.problems import FindingBody
 from api.schemas import Limit, Offset, Page, page_of
 from api.scope import visible
-from workflows.errors import InputError, NotThere
+from workflows.errors import NotThere
 from workflows.facts import NodeFacts
 from workflows.inventory import ResolvedFleet
 from workflows.journal import runs, stock
@@ -29,11 +29,7 @@ from workflows.people import Permission, Person
 router = APIRouter(prefix="/api", tags=["fleet"])
 Reader = Annotated[Person, asks(Permission.READ)]
 Sort = Literal["days_left", "-days_left", "node", "cluster", "service"]
-Within = Annotated[
-    str, Query(pattern=r"^(\d{1,5}\s*[hdw])?$", description="Only what ends within this time: 30d, 12h, 2w.")
-]
-WORKER_WITHIN_S = 15.0
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+Within = Annotated[str, Query(pattern=rf"^({SPAN})?$", description="Only what ends within this time: 30d, 12h, 2w.")]
 _FAR = 10**9
 
 
@@ -263,14 +259,6 @@ def seen_fleet(who: Person, here: Server, cluster: str = "") -> ResolvedFleet:
 def holders(here: Server) -> dict[str, str]:
     """Return which run holds which server or cluster."""
     return dict(here.journal.read(runs.reservations))
-
-
-def span(text: str) -> timedelta:
-    """Return "30d", "12h" or "2w" as a length of time. Raises: InputError."""
-    found = re.fullmatch(r"(\d{1,5})\s*([hdw])", text.strip())
-    if found is None:
-        raise InputError(f"{text!r} is no length of time.", remedy="Write 30d, 12h or 2w.")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 def _named(fleet: ResolvedFleet, node: str) -> Any:

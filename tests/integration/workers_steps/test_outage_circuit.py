@@ -10,7 +10,7 @@ import pytest
 from database_engine import DatabaseEngine
 from steps_engine import RUN, Engine
 
-from api.cli.reading_plans import survey_plan
+from api.reading_plans import survey_plan
 from workers import attempt
 from workers.attempt import Attempt
 from workers.outage_circuit import refusal

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.cli.survey_database import complaints, sayings, soonest, takes_part
+from api.survey_database import complaints, sayings, soonest, takes_part
 from workflows.facts import (
     CertificateFact,
     DatabaseFact,
