@@ -118,13 +118,17 @@ def is_api(request: Request) -> bool:
 def register(app: FastAPI) -> None:
     """Let *app* answer every error so."""
     from api.pages import errors as page
+    from api.protect import add_headers
 
     def shown(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
         return answer(problem, headers) if is_api(request) else page.answer(request, problem)
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, CertbridgeError)  # noqa: S101 - how it was registered
-        return shown(request, problem_of(error))
+        found = shown(request, problem_of(error))
+        if "retry_after_s" in error.data:
+            found.headers["Retry-After"] = str(int(error.data["retry_after_s"]))
+        return found
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - how it was registered
@@ -141,7 +145,10 @@ def register(app: FastAPI) -> None:
 
     async def unexpected(request: Request, error: Exception) -> Response:
         structlog.get_logger().error("the API did not expect this", path=request.url.path, kind=type(error).__name__)
-        return shown(request, plain_problem(500, "This was not expected. The log of the API says more."))
+        found = shown(request, plain_problem(500, "This was not expected. The log of the API says more."))
+        # Starlette answers these outside of every middleware.
+        add_headers(found.headers, request.scope)
+        return found
 
     app.add_exception_handler(CertbridgeError, ours)
     app.add_exception_handler(RequestValidationError, invalid)

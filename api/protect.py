@@ -46,13 +46,7 @@ class Protect:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                found = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    found.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    found.setdefault("Strict-Transport-Security", HSTS)
-                if not scope["path"].startswith("/static/"):
-                    found.setdefault("Cache-Control", "no-store")
+                add_headers(MutableHeaders(scope=message), scope)
             await send(message)
 
         if is_forged(scope["method"], headers, scope["scheme"]):
@@ -60,6 +54,16 @@ class Protect:
             await refused(scope, receive, with_headers)
             return
         await self._app(scope, receive, with_headers)
+
+
+def add_headers(found: MutableHeaders, scope: Scope) -> None:
+    """Add what every answer to *scope* has."""
+    for name, value in HEADERS.items():
+        found.setdefault(name, value)
+    if scope["scheme"] == "https":
+        found.setdefault("Strict-Transport-Security", HSTS)
+    if not scope["path"].startswith("/static/"):
+        found.setdefault("Cache-Control", "no-store")
 
 
 def is_forged(method: str, headers: Headers, scheme: str) -> bool:

@@ -6,6 +6,7 @@ The command line on the machine of the journal acts for the account of the opera
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -50,6 +51,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     # Whoever hands out the roles does not use them: an administrator neither operates nor decides.
     Role.ADMIN: frozenset({Permission.READ, Permission.AUDIT, Permission.MANAGE}),
 }
+_CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 WHOLE_FLEET = frozenset({Permission.AUDIT, Permission.MANAGE})
 """What cannot be had for one cluster alone."""
 
@@ -60,6 +62,17 @@ class Grant:
 
     role: Role
     cluster: str = EVERYWHERE
+
+
+def read_grant(text: str) -> Grant:
+    """Return "operator" or "operator@seoul" as a grant. Raises: ValueError, with what is wrong."""
+    role, at, cluster = text.partition("@")
+    found = Role(role.strip().lower())
+    if at and not _CLUSTER.fullmatch(cluster.strip()):
+        raise ValueError(f"{cluster!r} is no name of a cluster")
+    if at and PERMISSIONS[found] & WHOLE_FLEET:
+        raise ValueError(f"{found} is for the whole fleet: it has no cluster")
+    return Grant(found, cluster.strip())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

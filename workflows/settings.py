@@ -7,16 +7,20 @@ hold a password, so it is not shown in the repr.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflows.errors import SettingsError
+from workflows.people import Role, read_grant
 
 PREFIX = "CERTBRIDGE_"
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://", "postgresql+psycopg://")
@@ -76,6 +80,20 @@ class Settings(BaseSettings):
     cluster_threads: Count = Field(4, description="Threads of the `cluster` worker.")
     flower_port: TCPPort = Field(5555, description="Port of Flower on loopback.")
     api_port: TCPPort = Field(8700, description="Port of the API and the pages on loopback.")
+    public_url: str = Field(
+        "", description="Where browsers find the pages, as https://certbridge.example.com: for links, and for OIDC."
+    )
+    oidc_issuer: str = Field("", description="The OIDC provider, by its issuer; without it there are local users only.")
+    oidc_client_id: str = Field("", description="What the provider calls certbridge.")
+    oidc_client_secret: SecretStr = Field(SecretStr(""), description="What certbridge proves itself to it with.")
+    oidc_roles: Mapping[str, str] = Field(
+        default_factory=dict,
+        description='Which group has which role: {"GROUP": "approver", "OTHER": "operator@CLUSTER"}, as JSON.',
+        validate_default=True,
+    )
+    oidc_groups_claim: str = Field("groups", description="The claim of the ID token that holds the groups.")
+    oidc_scopes: str = Field("openid profile", description="The scopes that are asked for; `openid` is one of them.")
+    oidc_name: str = Field("", description="What the sign-in page calls the provider.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @classmethod
@@ -118,6 +136,43 @@ class Settings(BaseSettings):
             raise _rule("Write redis://HOST:6379/0, rediss://…, or redis+socket:///PATH.")
         return url
 
+    @field_validator("public_url", "oidc_issuer")
+    @classmethod
+    def _check_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+        if url and not (parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and loopback))):
+            raise _rule("Write https://HOST; http is for this machine alone.")
+        return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public(cls, url: str) -> str:
+        if urlsplit(url).path.strip("/") or "?" in url or "#" in url:
+            raise _rule("Write https://HOST or https://HOST:PORT, without a path.")
+        return url.rstrip("/")
+
+    @field_validator("oidc_roles", mode="before")
+    @classmethod
+    def _read_roles(cls, roles: Any) -> Any:
+        try:
+            found = json.loads(roles) if isinstance(roles, str) else roles
+            for said in found.values():
+                read_grant(said)
+        except (ValueError, AttributeError, TypeError):
+            raise _rule(
+                'Write JSON: {"GROUP": "ROLE"} or {"GROUP": "ROLE@CLUSTER"}; '
+                f"roles are {', '.join(Role)}. Administrators and auditors have no cluster."
+            ) from None
+        return MappingProxyType(dict(found))
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _check_scopes(cls, scopes: str) -> str:
+        if "openid" not in scopes.split():
+            raise _rule("Write scopes with spaces between; `openid` has to be one of them.")
+        return scopes
+
     @field_validator("log_level")
     @classmethod
     def _check_level(cls, level: str) -> str:
@@ -135,6 +190,15 @@ class Settings(BaseSettings):
                 remedy="Renew at least twice within a lease: set CERTBRIDGE_RENEW_S below half of CERTBRIDGE_LEASE_S.",
                 settings=("renew_s", "lease_s"),
             )
+        missing = [name for name in ("oidc_client_id", "public_url") if not getattr(self, name)]
+        if self.oidc_issuer and missing:
+            raise SettingsError(
+                f"CERTBRIDGE_OIDC_ISSUER is set, but not {' and '.join(PREFIX + name.upper() for name in missing)}",
+                remedy="Set them too; docs/howto/sign-in.md shows where to find them.",
+                settings=("oidc_issuer", *missing),
+            )
+        if self.oidc_issuer and not self.oidc_name:
+            object.__setattr__(self, "oidc_name", urlsplit(self.oidc_issuer).hostname or "")
 
     @property
     def journal_path(self) -> Path:
@@ -171,10 +235,18 @@ class Settings(BaseSettings):
         """Whether the journal is a file on this machine."""
         return self.database_url.startswith("sqlite:")
 
+    @property
+    def has_oidc(self) -> bool:
+        """Whether people may sign in at an OIDC provider."""
+        return bool(self.oidc_issuer)
+
     def environment(self) -> dict[str, str]:
-        """Return the variables that give a subprocess the same settings: {"CERTBRIDGE_STATE": "/…", …}."""
-        values = self.model_dump(exclude_none=True)
-        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
+        """Return the variables that give a subprocess the same settings: {"CERTBRIDGE_STATE": "/…", …}.
+
+        With every secret: for an environment, never for a command line, a file or a log.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {PREFIX + name.upper(): _written(value) for name, value in values.items() if value is not None}
 
 
 def default_state(environ: Mapping[str, str], home: Path) -> Path:
@@ -209,6 +281,12 @@ def prepare_state(settings: Settings) -> None:
             ) from error
 
 
+def _written(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else str(value)
+
+
 def _rule(remedy: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{remedy}", {"remedy": remedy})
 
@@ -219,7 +297,7 @@ def _settings_error(error: ValidationError) -> SettingsError:
     for each in details:
         name = str(each["loc"][0])
         # A wrong URL may still hold a password: its value is not repeated.
-        value = "…" if name.endswith("_url") else str(each["input"])
+        value = "…" if name.endswith(("_url", "_secret")) else str(each["input"])
         sentences.append(f"{PREFIX}{name.upper()}={value} is wrong")
         remedy = str(each["ctx"]["remedy"]) if each["type"] == "rule" else f"{each['msg']}."
         remedies.append(f"{PREFIX}{name.upper()}: {remedy}")

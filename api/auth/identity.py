@@ -16,7 +16,9 @@ from typing import Any
 from fastapi import Depends, Request
 from fastapi.params import Depends as DependsMarker
 
+from api.auth.parts import refusals, throttle
 from api.here import Server, server
+from api.protect import client_address
 from workflows.errors import NotAllowed, NotSignedIn
 from workflows.journal import entries
 from workflows.people import Permission, Person
@@ -48,6 +50,9 @@ def _find(request: Request, here: Server) -> Person:
         if scheme.lower() == "bearer":
             found = here.journal.read(partial(entries.of_token, secret=secret.strip()))
         if found is None:
+            # Only now: a script with an old token must not shut out others from the same address.
+            throttle(here).attempt("token", client_address(request))
+            refusals(here).note("token", address=client_address(request))
             raise NotSignedIn("This token opens nothing: it is unknown, expired or revoked.")
         if found[2]:
             here.journal.submit(partial(entries.note_use, token=found[1].token))

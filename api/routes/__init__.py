@@ -8,12 +8,16 @@ from fastapi import APIRouter
 def routers() -> tuple[APIRouter, ...]:
     """Return the routers of all modules, in the order in which paths are looked for."""
     from api import pages
-    from api.routes import fleet, journal, runs, webhooks
+    from api.routes import fleet, journal, runs, sessions, signing, tokens, users, webhooks
 
     return (
         fleet.router,
         runs.router,
         journal.router,
         webhooks.router,
+        users.router,
+        sessions.router,
+        tokens.router,
+        signing.router,
         *pages.routers(),
     )

@@ -163,3 +163,50 @@ def test_defaults_move_a_lane_again_within_a_minute():
     settings = Settings.load({}, home=HOME)
     assert max(settings.lease_s, settings.reconcile_s) + settings.reconcile_s / 6 + 10 <= 60
     assert settings.renew_s * 4 <= settings.lease_s
+
+
+OIDC = {
+    "OIDC_ISSUER": "https://id.example/realm",
+    "OIDC_CLIENT_ID": "certbridge",
+    "OIDC_CLIENT_SECRET": "hunter2",
+    "OIDC_ROLES": '{"cab": "approver", "ops": "operator@seoul"}',
+    "PUBLIC_URL": "https://certbridge.example/",
+}
+
+
+def test_oidc_reaches_a_subprocess_whole_and_its_secret_stands_nowhere_else():
+    settings = load(**OIDC)
+    assert (settings.has_oidc, settings.oidc_name, settings.public_url) == (
+        True,
+        "id.example",
+        "https://certbridge.example",
+    )
+    assert dict(settings.oidc_roles) == {"cab": "approver", "ops": "operator@seoul"}
+    assert "hunter2" not in repr(settings) + str(settings)
+    assert Settings.load(settings.environment(), home=Path("/elsewhere")) == settings
+    assert settings.environment()["CERTBRIDGE_OIDC_CLIENT_SECRET"] == "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OIDC_ISSUER", "http://id.example"),
+        ("OIDC_ISSUER", "id.example"),
+        ("OIDC_ROLES", "cab=approver"),
+        ("OIDC_ROLES", '["cab"]'),
+        ("OIDC_ROLES", '{"cab": "king"}'),
+        ("OIDC_ROLES", '{"cab": "admin@seoul"}'),
+        ("OIDC_SCOPES", "profile"),
+        ("PUBLIC_URL", "https://certbridge.example/path"),
+        ("PUBLIC_URL", "http://certbridge.example"),
+    ],
+)
+def test_a_wrong_setting_of_oidc_is_named_with_a_remedy(name, value):
+    with pytest.raises(SettingsError, match=f"CERTBRIDGE_{name}=") as caught:
+        load(**OIDC | {name: value})
+    assert caught.value.remedy().startswith(f"CERTBRIDGE_{name}: Write ")
+
+
+def test_oidc_without_what_it_needs_is_refused():
+    with pytest.raises(SettingsError, match="but not CERTBRIDGE_OIDC_CLIENT_ID and CERTBRIDGE_PUBLIC_URL"):
+        load(OIDC_ISSUER="https://id.example")

@@ -111,16 +111,25 @@ def set_groups(tx: Transaction, account: str, groups: Collection[str], *, by: st
     tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
 
 
+def set_display(tx: Transaction, account: str, display: str, *, by: str) -> None:
+    """Set what people are shown beside the name."""
+    tx.connection.execute(sa.update(_ACCOUNT).where(_ACCOUNT.c.account == account).values(display=display))
+    said = {"account": account, "change": "display", "after": display}
+    tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
+
+
 def set_active(tx: Transaction, account: str, *, active: bool, by: str) -> None:
     """Let *account* in again, or shut it out at once: its sessions end, its tokens are refused.
 
     Raises: NotThere; NotAllowed: nobody who hands out roles would be left.
     """
-    get(tx.connection, account)
+    found = get(tx.connection, account)
     tx.connection.execute(sa.update(_ACCOUNT).where(_ACCOUNT.c.account == account).values(active=active))
     if not active:
-        _check_an_administrator_is_left(tx)
-        tx.connection.execute(sa.delete(tables.session).where(tables.session.c.account == account))
+        if person(found).is_administrator:
+            _check_an_administrator_is_left(tx)
+        for table in (tables.session, tables.invitation):
+            tx.connection.execute(sa.delete(table).where(table.c.account == account))
     said = {"account": account, "change": "activated" if active else "deactivated"}
     tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
 
@@ -155,6 +164,23 @@ def invite(tx: Transaction, account: str, *, by: str, lasts_s: float = INVITATIO
     return secret
 
 
+def invited(connection: sa.Connection, secret: str) -> tuple[str, str]:
+    """Return account and name that *secret* is the invitation of; ("", "") for the first administrator's.
+
+    Raises: NotAllowed: unknown, used or expired, all told alike.
+    """
+    table = tables.invitation
+    alive = (table.c.used_at.is_(None), table.c.expires_at > tables.clock())
+    query = sa.select(table.c.account).where(table.c.hash == digest(secret), *alive)
+    found = connection.execute(query).scalar_one_or_none()
+    if found is None or (not found and not nobody(connection)):
+        raise _not_invited()
+    account = get(connection, found) if found else None
+    if account is not None and not account.active:
+        raise _not_invited()
+    return (account.account, account.name) if account else ("", "")
+
+
 def take_invitation(tx: Transaction, secret: str, *, argon2id: str, name: str = "") -> str:
     """Use up the invitation and set the password; returns the account. *name* is for the first administrator only.
 
@@ -168,10 +194,16 @@ def take_invitation(tx: Transaction, secret: str, *, argon2id: str, name: str = 
         .returning(table.c.account)
     ).one_or_none()
     if taken is None or (not taken.account and not nobody(tx.connection)):
-        raise NotAllowed("This invitation is not valid.", remedy="Ask an administrator for a new one.")
+        raise _not_invited()
+    if taken.account and not get(tx.connection, taken.account).active:
+        raise _not_invited()
     account: str = taken.account or add(tx, name=name, by="bootstrap", grants=[Grant(Role.ADMIN)])
     set_password(tx, account, argon2id, by=get(tx.connection, account).name)
     return account
+
+
+def _not_invited() -> NotAllowed:
+    return NotAllowed("This invitation is not valid.", remedy="Ask an administrator for a new one.")
 
 
 def nobody(connection: sa.Connection) -> bool:
@@ -190,7 +222,9 @@ def get(connection: sa.Connection, account: str) -> Account:
 
 def by_name(connection: sa.Connection, name: str) -> Account | None:
     """Return the account called *name*, None when there is none."""
-    found = _read(connection, _ACCOUNT.c.name == name.strip().casefold())
+    folded = name.strip().casefold()
+    # What cannot be a name is not asked for: it may hold what is no text in a database.
+    found = _read(connection, _ACCOUNT.c.name == folded) if _NAME.fullmatch(folded) else []
     return found[0] if found else None
 
 
@@ -202,6 +236,18 @@ def some(connection: sa.Connection, wanted: Collection[str]) -> list[Account]:
 def every(connection: sa.Connection) -> list[Account]:
     """Return all accounts by name."""
     return _read(connection, sa.true())
+
+
+def names(connection: sa.Connection) -> dict[str, str]:
+    """Return the name of every account, by its id."""
+    return {row.account: row.name for row in connection.execute(sa.select(_ACCOUNT.c.account, _ACCOUNT.c.name))}
+
+
+def granted_to(connection: sa.Connection, accounts: Collection[str]) -> list[tuple[str, Grant, str]]:
+    """Return account, grant and source ("local", "oidc") of all grants of *accounts*, in order."""
+    table = tables.granted
+    query = sa.select(table).where(table.c.account.in_(accounts))
+    return sorted((row.account, Grant(Role(row.role), row.cluster), row.source) for row in connection.execute(query))
 
 
 def password_of(connection: sa.Connection, account: str) -> str:
