@@ -43,7 +43,7 @@ _MARKS: Mapping[str, str] = {
     "stopped": "■",
     "paused": "‖",
     "cancelled": "⊘",
-    "excused": "×",
+    "excused": "×",  # noqa: RUF001 - a mark, not a letter
     "undone": "↶",
     "expired": "✗",
     "mixed": "◐",
