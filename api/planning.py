@@ -287,15 +287,19 @@ def why_nothing(wanted: ResolvedFleet, facts: Mapping[str, NodeFacts], *, within
             )
 
 
-def check_fresh(journal: Journal, made: Plan) -> None:
-    """Return when the latest facts say what the plan was made from. Raises: PlanStale naming the nodes that differ."""
+def stale_nodes(journal: Journal, made: Plan) -> tuple[str, ...]:
+    """Return the nodes whose latest facts say something else than the plan was made from."""
     from workflows.facts import NodeFacts
     from workflows.journal import stock
 
     latest = journal.read(partial(stock.latest_facts, nodes=list(made.facts)))
     now_there = {node: NodeFacts.from_json(said).digest() for node, (_, _, said) in latest.items()}
-    newer = [node for node, digest in made.facts.items() if now_there.get(node) != digest]
-    if newer:
+    return tuple(node for node, digest in made.facts.items() if now_there.get(node) != digest)
+
+
+def check_fresh(journal: Journal, made: Plan) -> None:
+    """Return when the latest facts say what the plan was made from. Raises: PlanStale naming the nodes that differ."""
+    if newer := stale_nodes(journal, made):
         raise PlanStale(
             f"The last survey of {', '.join(newer)} found something else than the plan was made from.", remedy=_AGAIN
         )

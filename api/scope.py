@@ -6,14 +6,14 @@ told either. Acting asks for more: `api.auth.identity.check_clusters`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from api.here import Server
-from workflows.errors import InputError, NotThere
-from workflows.inventory import ResolvedFleet
+from workflows.errors import InputError, NotAllowed, NotThere
+from workflows.inventory import ResolvedFleet, select
 from workflows.journal import Event, Kind, lists
 from workflows.people import Permission, Person
 from workflows.plan import Plan
@@ -92,3 +92,19 @@ def data_seen(who: Person, event: Event, nodes: Iterable[str]) -> Mapping[str, A
     for name in {"resources", "released"} & found.keys():
         found[name] = [one for one in found[name] if told(one)]
     return found
+
+
+def chosen(
+    who: Person, here: Server, clusters: Sequence[str] = (), nodes: Sequence[str] = (), certificates: Sequence[str] = ()
+) -> tuple[ResolvedFleet, ResolvedFleet]:
+    """Return the whole fleet, and the part of it that is named; nothing named means all that *who* may operate.
+
+    Whether *who* may operate what is named is for the caller to check. Raises: InputError: a name is unknown to *who*.
+    """
+    whole = here.fleet()[1]
+    held = who.clusters(Permission.OPERATE)
+    if not clusters and not nodes and held is not None:
+        clusters = [one.name for one in whole.clusters if one.name in held]
+        if not clusters:
+            raise NotAllowed(f"{who.name} may operate no cluster of this fleet.")
+    return whole, select(visible(who, whole), clusters, nodes, certificates)

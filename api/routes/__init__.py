@@ -8,11 +8,26 @@ from fastapi import APIRouter
 def routers() -> tuple[APIRouter, ...]:
     """Return the routers of all modules, in the order in which paths are looked for."""
     from api import pages
-    from api.routes import fleet, journal, runs, sessions, signing, tokens, users, webhooks
+    from api.routes import (
+        acting,
+        fleet,
+        journal,
+        plans,
+        runs,
+        sessions,
+        signing,
+        surveys,
+        tokens,
+        users,
+        webhooks,
+    )
 
     return (
         fleet.router,
+        surveys.router,
+        plans.router,
         runs.router,
+        acting.router,
         journal.router,
         webhooks.router,
         users.router,

@@ -7,6 +7,7 @@
     gates   what people decide                                  outbox  what is still to be sent
     stock   blobs, facts, pins, resting credentials, sealed keys, workers
     lists   runs and events a page at a time, for those who look
+    asked   plans and requests of people who use the API
 
 Nobody writes a status: what pages show is folded from events. The rows of `runs`, `claims`, `gates` and `outbox` exist
 because a compare-and-set needs a row to compare; each of their moves writes its event in the same commit.

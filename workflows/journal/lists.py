@@ -91,6 +91,21 @@ def lanes_of(connection: sa.Connection, run: str) -> tuple[str, ...]:
     return tuple(connection.execute(sa.select(lane.c.lane).where(lane.c.run == run).order_by(lane.c.lane)).scalars())
 
 
+def last_success(connection: sa.Connection, *, kind: str, lane: str, but: str = "") -> RunSummary | None:
+    """Return the newest run of *kind*, other than *but*, that is done and whose *lane* is done; None: there is none."""
+    run, its = tables.run, tables.lane
+    columns = [column for column in run.c if column.name != "plan"]
+    query = (
+        sa.select(*columns)
+        .join(its, its.c.run == run.c.run)
+        .where(run.c.kind == kind, run.c.outcome == "done", run.c.run != but, its.c.lane == lane, its.c.flag == "done")
+        .order_by(run.c.closed_at.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else summary_of(row, {lane: "done"})
+
+
 def find_events(
     connection: sa.Connection,
     *,

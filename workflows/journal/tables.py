@@ -300,7 +300,9 @@ saved_plan = sa.Table(
     "saved_plan",
     metadata,
     _name("digest", primary_key=True),
-    *(_name(name) for name in ("kind", "made_by")),
+    *(_name(name) for name in ("kind", "purpose", "made_by")),
+    # Beside the plan, so that a list need not read it: its lanes, and how many steps and servers it has.
+    sa.Column("about", JSONText, nullable=False),
     sa.Column("plan", JSONText, nullable=False),
     _time("at"),
 )

@@ -67,7 +67,7 @@ def upgrade() -> None:
     op.create_table(
         "saved_plan",
         *_text("digest", primary_key=True),
-        *_text("kind", "made_by", "plan"),
+        *_text("kind", "purpose", "made_by", "about", "plan"),
         *_time("at"),
     )
     op.create_table(
