@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workflows.broker import CONTROL_QUEUE
-from workflows.settings import Settings
+from workflows.settings import FLOWER_PREFIX, FLOWER_USER, Settings
 
 # A worker is given this long to end its steps after TERM before it is killed; a step polls for 50 s at most, but an
 # upload or a `pki csr` over a slow line takes as long as its plan allows.
@@ -22,7 +22,6 @@ LOG_BYTES = "10MB"
 LOG_BACKUPS = 5
 # In this order they start; in the reverse order they stop, so that the broker outlives all who use it.
 GROUPS = ("broker", "workers", "beat", "api", "flower")
-FLOWER_USER = "certbridge"
 _CELERY = (sys.executable, "-m", "celery", "-A", "workers.app")
 
 
@@ -60,11 +59,15 @@ def flower_command(configuration: Path) -> tuple[str, ...]:
     return (*_CELERY, "flower", f"--conf={configuration}")
 
 
-def flower_configuration(settings: Settings, password: str) -> str:
-    """Return Flower's configuration: loopback, password, read only (it must be no second control plane)."""
+def flower_configuration(settings: Settings, password: str, *, host: str = "127.0.0.1") -> str:
+    """Return Flower's configuration: loopback, password, read only (it must be no second control plane).
+
+    Its pages lie below the path under which the API shows them to people who have signed in.
+    """
     values = {
-        "address": "127.0.0.1",
+        "address": host,
         "port": settings.flower_port,
+        "url_prefix": FLOWER_PREFIX,
         "basic_auth": [f"{FLOWER_USER}:{password}"],
         "read_only": True,
         "persistent": True,

@@ -32,7 +32,7 @@ from workflows.broker import socket_path
 from workflows.errors import CertbridgeError, EngineError, SettingsError
 from workflows.journal import accounts, stock
 from workflows.journal.store import Journal
-from workflows.settings import PREFIX, Settings, prepare_state
+from workflows.settings import FLOWER_PREFIX, PREFIX, Settings, prepare_state
 
 BROKER_WITHIN_S = 30.0
 WORKERS_WITHIN_S = 60.0
@@ -119,8 +119,7 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
         say(f"Broker: {embedded.find_server()}, {listen}")
     _check_port_free(settings.flower_port, "Flower", "flower_port")
     _check_port_free(settings.api_port, "the API", "api_port")
-    password = _flower_password(settings)
-    _write_private(programs.flower_configuration_path(settings), programs.flower_configuration(settings, password))
+    _write_flower_configuration(settings)
     everything = programs.programs(settings, socket=listen)
     # supervisord warns about running as root unless it is told that this is meant.
     user = pwd.getpwuid(0).pw_name if os.geteuid() == 0 else ""
@@ -149,8 +148,7 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
     say(f"Pages and API: http://127.0.0.1:{settings.api_port}/")
     if _nobody(settings):
         say("No account yet: make the first administrator with `certbridge users bootstrap`.")
-    kept = _password_path(settings)
-    say(f"Flower: http://127.0.0.1:{settings.flower_port}/ user {programs.FLOWER_USER}, password in {kept}")
+    say(f"Flower: http://127.0.0.1:{settings.api_port}/{FLOWER_PREFIX}/ for who has signed in")
     say(f"Logs: {settings.logs_dir}")
     return supervisord
 
@@ -278,15 +276,13 @@ def _check_port_free(port: int, who: str, setting: str) -> None:
             ) from None
 
 
-def _password_path(settings: Settings) -> Path:
-    return settings.state / "flower-password"
-
-
-def _flower_password(settings: Settings) -> str:
-    path = _password_path(settings)
-    if not path.exists():
-        _write_private(path, secrets.token_urlsafe(18) + "\n")
-    return path.read_text().strip()
+def _write_flower_configuration(settings: Settings, host: str = "127.0.0.1") -> Path:
+    """Write Flower's configuration with its password, which is made the first time, and return where it is."""
+    kept, path = settings.flower_password_file, programs.flower_configuration_path(settings)
+    if not kept.exists():
+        _write_private(kept, secrets.token_urlsafe(24) + "\n")
+    _write_private(path, programs.flower_configuration(settings, kept.read_text().strip(), host=host))
+    return path
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -355,6 +351,12 @@ def become_beat(settings: Settings) -> None:
     _become(settings, programs.beat_command(settings.log_level))
 
 
+def become_flower(settings: Settings, host: str) -> None:
+    """Turn this process into Flower; returns never. Its password lies in the state, where the API reads it."""
+    prepare_state(settings)
+    _become(settings, programs.flower_command(_write_flower_configuration(settings, host)))
+
+
 def _become(settings: Settings, command: Sequence[str]) -> None:
     prepare_state(settings)
     os.chdir(settings.state)
@@ -362,7 +364,7 @@ def _become(settings: Settings, command: Sequence[str]) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry out `python -m workers.supervisor up|down|worker|beat …`."""
+    """Carry out `python -m workers.supervisor up|down|worker|beat|flower …`."""
     parser = argparse.ArgumentParser(prog="workers.supervisor", description="Start and stop an engine on this machine.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("up").add_argument("--detach", action="store_true")
@@ -372,6 +374,7 @@ def main(words: Sequence[str]) -> int:
     worker.add_argument("--name", default="")
     worker.add_argument("--threads", type=int, default=0)
     verbs.add_parser("beat")
+    verbs.add_parser("flower").add_argument("--host", default="127.0.0.1")
     arguments = parser.parse_args(words)
     try:
         settings = Settings.load()
@@ -384,6 +387,8 @@ def main(words: Sequence[str]) -> int:
                 become_worker(settings, arguments.queue, name=arguments.name, threads=arguments.threads)
             case "beat":
                 become_beat(settings)
+            case "flower":
+                become_flower(settings, arguments.host)
     except CertbridgeError as error:
         print(f"{error}\n{error.remedy()}".rstrip(), file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -23,6 +23,9 @@ from workflows.errors import SettingsError
 from workflows.people import Role, read_grant
 
 PREFIX = "CERTBRIDGE_"
+FLOWER_USER = "certbridge"
+FLOWER_PREFIX = "flower"
+"""Flower's pages lie below this path, so that the API can show them below its own."""
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://", "postgresql+psycopg://")
 _BROKERS = ("redis://", "rediss://", "unix://", "redis+socket://")
 
@@ -79,6 +82,9 @@ class Settings(BaseSettings):
     fleet_workers: Annotated[int, Field(ge=1, le=64)] = Field(2, description="How many `fleet` workers `up` starts.")
     cluster_threads: Count = Field(4, description="Threads of the `cluster` worker.")
     flower_port: TCPPort = Field(5555, description="Port of Flower on loopback.")
+    flower_url: str = Field(
+        "", description="Where the API finds Flower when it is on another machine: http://HOST:5555."
+    )
     api_port: TCPPort = Field(8700, description="Port of the API and the pages on loopback.")
     public_url: str = Field(
         "", description="Where browsers find the pages, as https://certbridge.example.com: for links, and for OIDC."
@@ -173,6 +179,13 @@ class Settings(BaseSettings):
             raise _rule("Write scopes with spaces between; `openid` has to be one of them.")
         return scopes
 
+    @field_validator("flower_url")
+    @classmethod
+    def _check_flower(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise _rule("Write http://HOST:5555.")
+        return url.rstrip("/")
+
     @field_validator("log_level")
     @classmethod
     def _check_level(cls, level: str) -> str:
@@ -229,6 +242,11 @@ class Settings(BaseSettings):
     def logs_dir(self) -> Path:
         """The folder of log files."""
         return self.state / "logs"
+
+    @property
+    def flower_password_file(self) -> Path:
+        """The file (mode 0600) with Flower's password, for the API alone; whoever starts Flower makes it."""
+        return self.state / "flower-password"
 
     @property
     def is_sqlite(self) -> bool:

@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command()(simulator)
     app.command()(worker)
     app.command()(beat)
+    app.command()(flower)
 
 
 def up(
@@ -96,6 +97,13 @@ def worker(
 def beat() -> None:
     """Be the clock in the foreground (systemd, containers); one of it is enough."""
     _become("workers.supervisor", "beat")
+
+
+def flower(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Be Flower in the foreground, read only; the API shows it to who has signed in (systemd, containers)."""
+    _become("workers.supervisor", "flower", "--host", host)
 
 
 def simulator(

@@ -11,6 +11,7 @@ def routers() -> tuple[APIRouter, ...]:
     from api.routes import (
         acting,
         fleet,
+        flower,
         journal,
         plans,
         runs,
@@ -30,6 +31,7 @@ def routers() -> tuple[APIRouter, ...]:
         acting.router,
         journal.router,
         webhooks.router,
+        flower.router,
         users.router,
         sessions.router,
         tokens.router,

@@ -32,7 +32,7 @@ from tornado.web import RequestHandler, URLSpec
 
 from workers import supervisor
 from workers.embedded import find_server
-from workers.programs import FLOWER_USER
+from workflows.settings import FLOWER_PREFIX, FLOWER_USER
 
 OPEN = {"/metrics", "/healthcheck"}  # Flower gives these to everybody (docs/howto/run-in-production.md)
 AT_THE_DOOR = {"/login/?", "/logout", "/static/(.*)", ".*"}  # nothing of the engine is in these
@@ -62,7 +62,9 @@ class Flower:
         encoded = base64.b64encode(f"{FLOWER_USER}:{word}".encode()).decode()
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            connection.request(method, path, headers={"Authorization": f"Basic {encoded}"} if word else {})
+            connection.request(
+                method, f"/{FLOWER_PREFIX}{path}", headers={"Authorization": f"Basic {encoded}"} if word else {}
+            )
             answer = connection.getresponse()
             return Answer(status=answer.status, said=str(answer.headers).encode() + answer.read())
         finally:

@@ -68,6 +68,12 @@ class Web:
         return client
 
 
+@pytest.fixture(scope="session")
+def web_class() -> type[Web]:
+    """Give `Web`, for tests that need an application of their own making."""
+    return Web
+
+
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Web]:
     """Give an application on an empty journal."""

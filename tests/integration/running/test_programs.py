@@ -94,3 +94,4 @@ def test_password_of_flower_stands_in_its_file_and_not_in_its_command(folder):
     assert "hidden" not in " ".join(flower_command(folder / "flowerconfig.py"))
     assert values["basic_auth"] == ["certbridge:hidden'word"]
     assert (values["address"], values["port"], values["read_only"]) == ("127.0.0.1", 5999, True)
+    assert values["url_prefix"] == "flower"

@@ -59,7 +59,7 @@ def flower(settings: Settings, password: str) -> int:
     """Return the status that Flower answers with for this password."""
     word = base64.b64encode(f"certbridge:{password}".encode()).decode()
     request = urllib.request.Request(
-        f"http://127.0.0.1:{settings.flower_port}/workers", headers={"Authorization": f"Basic {word}"}
+        f"http://127.0.0.1:{settings.flower_port}/flower/workers", headers={"Authorization": f"Basic {word}"}
     )
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
