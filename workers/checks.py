@@ -1,8 +1,8 @@
 """Questions of `certbridge doctor` that only workers' code can answer, asked as a subprocess; JSON on standard output.
 
 `python -m workers.checks NAME…` → {"broker": {"broker": "valkey 9.1.2", "problem": "", "remedy": ""},
-"credentials": {"cms": "", "other": "no password or key is known …"}}; "" is well. One process answers both, because
-starting it is what takes time.
+"credentials": {"cms": "", "other": "no password or key is known …"}, "strays": "this program runs without …"}; "" is
+well. One process answers all of them, because starting it is what takes time.
 No secret is ever in an answer.
 """
 
@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from workers import embedded, supervisor
+from workers import embedded, strays, supervisor
 from workers.credentials import Credentials
 from workflows.broker import socket_path
 from workflows.errors import CertbridgeError, EngineError
@@ -43,10 +43,20 @@ def check_broker(settings: Settings) -> dict[str, str]:
         return {"broker": "", "problem": error.message, "remedy": error.remedy()}
 
 
+def check_strays(settings: Settings) -> str:
+    """Return which programs of this state lost their supervisor, "" when none did."""
+    found = () if supervisor.is_up(settings) else strays.find(settings)
+    return strays.told(found) if found else ""
+
+
 def main(words: Sequence[str]) -> int:
     """Print the answers; *words* are the names of credentials. Returns the exit code."""
     settings = Settings.load()
-    answer = {"broker": check_broker(settings), "credentials": check_credentials(settings, words)}
+    answer = {
+        "broker": check_broker(settings),
+        "credentials": check_credentials(settings, words),
+        "strays": check_strays(settings),
+    }
     print(json.dumps(answer))  # noqa: T201 - the answer is the output
     return 0
 

@@ -20,7 +20,11 @@ _PROC = Path("/proc")
 
 def holder() -> str:
     """Return the name under which this process holds claims: "host:pid:place-start"."""
-    pid = os.getpid()
+    return name_of(os.getpid())
+
+
+def name_of(pid: int) -> str:
+    """Return the name under which process *pid* of this machine would hold claims."""
     return f"{socket.gethostname()}:{pid}:{place()}-{_start(pid) or 0}"
 
 

@@ -27,7 +27,7 @@ import filelock
 import redis
 from supervisor.xmlrpc import SupervisorTransport
 
-from workers import embedded, programs
+from workers import embedded, programs, strays
 from workflows.broker import socket_path
 from workflows.errors import CertbridgeError, EngineError, SettingsError
 from workflows.journal import accounts, stock
@@ -114,8 +114,8 @@ def _starting(settings: Settings) -> Iterator[None]:
 def _start(settings: Settings) -> subprocess.Popen[bytes]:
     listen = None if settings.broker_url else socket_path(settings.state)
     embedded.prepare_socket_directory(control_socket(settings))
+    _check_no_strays(settings)
     if listen is not None:
-        _check_no_stray_broker(listen)
         say(f"Broker: {embedded.find_server()}, {listen}")
     _check_port_free(settings.flower_port, "Flower", "flower_port")
     _check_port_free(settings.api_port, "the API", "api_port")
@@ -245,6 +245,7 @@ def _stay(settings: Settings, supervisord: subprocess.Popen[bytes]) -> int:
     while not asked:
         if supervisord.poll() is not None:
             say(f"supervisord ended by itself; read {settings.logs_dir / 'supervisord.log'}.")
+            _stop_strays(settings)  # an engine that nobody watches is not what was asked for
             return 1
         time.sleep(0.2)
     for number in (signal.SIGINT, signal.SIGTERM):  # a second one stops the waiting, not the polite end
@@ -254,12 +255,12 @@ def _stay(settings: Settings, supervisord: subprocess.Popen[bytes]) -> int:
     return 0
 
 
-def _check_no_stray_broker(listen: Path) -> None:
-    stray = embedded.process_id(listen)
-    if stray is not None:
+def _check_no_strays(settings: Settings) -> None:
+    found = strays.find(settings)
+    if found:
         raise EngineError(
-            f"a broker of this state runs without its supervisor (process {stray})",
-            remedy="Stop it with `certbridge down`.",
+            f"an engine was left behind on {settings.state}: {strays.told(found)}",
+            remedy="Stop it with `certbridge down`, then start it again.",
         )
 
 
@@ -297,7 +298,7 @@ def _write_private(path: Path, text: str) -> None:
 def down(settings: Settings) -> int:
     """Stop everything politely and wait; 0 when it is over, 0 too when nothing was up."""
     if not is_up(settings):
-        return _stop_stray_broker(settings)
+        return _stop_strays(settings)
     with contextlib.suppress(xmlrpc.client.Fault):  # somebody else's `down` came first: then only wait
         for group in reversed(programs.GROUPS):
             _stop_group(settings, group)
@@ -324,16 +325,14 @@ def _stop_group(settings: Settings, group: str) -> None:
         time.sleep(_LOOK_AGAIN_S)
 
 
-def _stop_stray_broker(settings: Settings) -> int:
-    listen = socket_path(settings.state)
-    stray = embedded.process_id(listen)
-    if stray is None:
+def _stop_strays(settings: Settings) -> int:
+    found = strays.find(settings)
+    if not found:
         say(f"Nothing is up on {settings.state}.")
         return 0
-    os.kill(stray, signal.SIGTERM)
-    while embedded.process_id(listen) is not None:
-        time.sleep(_LOOK_AGAIN_S)
-    say(f"Stopped a broker that ran without its supervisor (process {stray}).")
+    say(f"An engine was left behind: {strays.told(found)}.")
+    strays.stop(found, say)
+    say("Stopped.")
     return 0
 
 

@@ -96,6 +96,7 @@ def all_checks(settings: Settings, fleet_file: Path | None, *, wake: str) -> Ite
     except CertbridgeError as error:
         fleet, users = error, {}
     answer = _ask(settings, users)
+    yield from check_strays(answer["strays"])
     yield check_broker(answer["broker"])
     try:
         with open_journal(settings) as journal:
@@ -141,6 +142,14 @@ def check_failpoints(environ: Mapping[str, str]) -> Iterator[Check]:
             "failpoints",
             f"{FAILPOINTS} is set ({rules}): workers that are started with it die, fail or stall on purpose",
             f"It is a tool for tests. Unset {FAILPOINTS}, and restart the workers.",
+        )
+
+
+def check_strays(told: str) -> Iterator[Check]:
+    """Give a failure when an engine goes on though its supervisor is gone; *told* is that of `workers.checks`."""
+    if told:
+        yield failed(
+            "engine", f"{told}; nobody restarts what ends", "Stop them with `certbridge down`, then `certbridge up`."
         )
 
 

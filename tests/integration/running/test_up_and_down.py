@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from workers import embedded, supervisor
+from workers import embedded, processes, strays, supervisor
 from workflows.broker import socket_path
 from workflows.journal import Journal, stock
 from workflows.settings import Settings
@@ -146,8 +146,58 @@ def test_down_with_nothing_up_says_so(settings):
     assert (done.returncode, done.stdout) == (0, f"Nothing is up on {settings.state}.\n")
 
 
+@pytest.mark.timeout(300)
+def test_engine_that_lost_its_supervisor_is_told_refused_and_stopped(engine):
+    """After a kill -9 of supervisord its programs go on; `up` and `doctor` name them, `down` ends every one."""
+    assert wait(lambda: all(state == "RUNNING" for state, _ in supervisor.processes(engine).values()))
+    left = {name: pid for name, (_, pid) in supervisor.processes(engine).items()}
+    holders = [processes.name_of(pid) for pid in left.values()]
+    os.kill(supervisor.call(engine, "getPID"), signal.SIGKILL)
+    assert wait(lambda: not supervisor.is_up(engine))
+
+    refused = run(engine, "up", "--detach")
+    told = run(engine, "doctor")
+    stopped = run(engine, "down")
+    again = run(engine, "down")
+
+    assert (refused.returncode, "certbridge down" in refused.stderr) == (1, True), refused.stderr
+    for name, pid in left.items():
+        assert f"{name} (process {pid})" in refused.stderr
+        assert f"{name} (process {pid})" in " ".join(told.stdout.split())
+        assert f"{name} (process {pid})" in stopped.stdout
+    assert stopped.returncode == 0
+    assert all(processes.is_gone(holder) for holder in holders)
+    assert again.stdout == f"Nothing is up on {engine.state}.\n"
+    fresh = run(engine, "up", "--detach")
+    assert fresh.returncode == 0, fresh.stderr
+
+
+def test_down_leaves_other_states_and_hand_started_workers_alone(settings, folder):
+    """Only what a supervisor started on this very state is an engine that was left behind."""
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    marks = {"SUPERVISOR_GROUP_NAME": "workers", "SUPERVISOR_PROCESS_NAME": "fleet-1"}
+    other = {**os.environ, **marks, "CERTBRIDGE_STATE": str(folder / "other")}
+    by_hand = {**os.environ, **settings.environment()}
+    ours = {**by_hand, **marks}
+    with (
+        subprocess.Popen(sleeper, env=other) as first,
+        subprocess.Popen(sleeper, env=by_hand) as second,
+        subprocess.Popen(sleeper, env=ours) as third,
+    ):
+        assert wait(lambda: bool(strays.find(settings)))
+
+        found = strays.find(settings)
+        strays.stop(found, lambda _: None)
+
+        assert [(one.name, one.pid) for one in found] == [("fleet-1", third.pid)]
+        assert third.wait(10) == -signal.SIGTERM
+        assert (first.poll(), second.poll()) == (None, None)
+        first.kill()
+        second.kill()
+
+
 def test_down_stops_a_broker_that_lost_its_supervisor(settings):
-    """After a kill -9 of the supervisor its broker goes on; `up` says so, `down` ends it."""
+    """A broker alone, which has written over its environment, is found by its socket."""
     with embedded.EmbeddedServer(settings.valkey_dir, socket_path(settings.state)):
         refused = run(settings, "up", "--detach")
         done = run(settings, "down")
