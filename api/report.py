@@ -20,7 +20,7 @@ import jinja2
 from api.run_view import PartView, RunView, view
 from workflows.facts import NodeFacts
 from workflows.journal import Event, Journal, Kind, stock
-from workflows.plan import DATABASE, Plan
+from workflows.plan import DATABASE, ROLLBACK, Plan
 
 _PROMPT = re.compile(r"\S+> ?")
 _DECISIONS = frozenset(
@@ -106,7 +106,7 @@ def render(journal: Journal, run: str, *, transcripts: Path, now: datetime) -> s
     return environment.get_template("report.html").render(
         run=shown,
         plan=plan,
-        title=_TITLES.get(plan.kind, f"Run of kind {plan.kind}"),
+        title=_title(plan),
         ports=ports(journal, plan, shown),
         ends=list(database_ends(shown)),
         decisions=list(decisions(events)),
@@ -119,15 +119,25 @@ def render(journal: Journal, run: str, *, transcripts: Path, now: datetime) -> s
     )
 
 
+def _title(plan: Plan) -> str:
+    return "Rollback run" if plan.purpose == ROLLBACK else _TITLES.get(plan.kind, f"Run of kind {plan.kind}")
+
+
 def left_for_later(plan: Plan, shown: RunView) -> Iterator[str]:
     """Yield what is not over yet when the run is: old files that stay, trust stores that wait for a restart."""
     if shown.outcome != "done" or shown.closed_at is None or plan.kind not in _TITLES:
         return
     until = shown.closed_at + timedelta(days=int(plan.fleet.get("retention_days", 0)))
-    yield (
-        f"The old files stay on the servers, as the way back. After {until:%Y-%m-%d} (`retention`) a person may delete "
-        "them; certbridge deletes nothing."
-    )
+    if plan.purpose == ROLLBACK:
+        yield (
+            "The old files are in use again: leave them where they are. The new files that are out of use now stay on "
+            "the servers; certbridge deletes nothing."
+        )
+    else:
+        yield (
+            f"The old files stay on the servers, as the way back. After {until:%Y-%m-%d} (`retention`) a person may "
+            "delete them, unless a rollback has put them in use again; certbridge deletes nothing."
+        )
     for lane in shown.lanes:
         for part in lane.parts:
             if part.stage == CLOSE and part.status == "done":

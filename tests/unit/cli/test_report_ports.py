@@ -1,11 +1,25 @@
 """The report's table of ports: what was served before, told apart from what nobody could see."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
 from api import report
 from api.run_view import PartView
+from workflows.plan import DATABASE, RENEWAL, ROLLBACK, Plan
+
+
+@pytest.mark.parametrize("kind", [RENEWAL, DATABASE])
+def test_old_files_that_are_in_use_again_are_not_called_free_to_delete(kind):
+    """After a rollback it is the new files that nobody uses; of a renewal the day of the old ones is told."""
+    shown = SimpleNamespace(outcome="done", closed_at=datetime(2026, 12, 1, tzinfo=UTC), lanes=[])
+    plan = Plan(kind=kind, fleet={"retention_days": 30}, lanes=())
+    (forward,) = report.left_for_later(plan, shown)
+    (back,) = report.left_for_later(replace(plan, purpose=ROLLBACK), shown)
+    assert "After 2026-12-31 (`retention`) a person may delete them" in forward
+    assert ("in use again" in back, "may delete" in back) == (True, False)
 
 
 @pytest.mark.parametrize(
