@@ -7,12 +7,14 @@ show the same value.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workflows.gate import SIGN
 from workflows.journal.fold import GateState, LaneState, RunState, done_ids
 from workflows.papers import digest_of_gate, nodes_out, wishes_of
 from workflows.plan import DATABASE, Gate, Lane, Plan, Step, remaining
+from workflows.runbook import standing_lines
+from workflows.runbook_back import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class Preview:
 
     `would_run`: steps that run then, up to the next gate that people must decide (`stops_at`). `kept`: what is done
     and stays done. `left`: steps that would not run. `untouched`: nodes of the run that a rollback leaves alone.
+    `standing`: where a cancel leaves the clusters of a database run, in a sentence each.
     """
 
     action: str
@@ -42,6 +45,7 @@ class Preview:
     approvals: tuple[Approval, ...]
     effect: str
     untouched: tuple[str, ...] = ()
+    standing: tuple[str, ...] = ()
 
 
 def resume(plan: Plan, state: RunState, *, lane: str = "") -> Preview:
@@ -94,7 +98,7 @@ def cancel(plan: Plan, state: RunState) -> Preview:
     running, left = _border(moved, state)
     effect = (
         f"The run ends for good and its servers are free: {_ending(running)}, {_count(left)} never run. "
-        "Nothing is put back: services that use their new files go on using them."
+        f"Nothing is put back: {_left_behind(moved, state)}"
         if moved
         else "Nothing: the run is over."
     )
@@ -152,6 +156,31 @@ def _preview(
         stops_at=tuple(stops_at),
         approvals=tuple(_approvals(plan, moved, state, ended=ended)),
         effect=effect,
+        standing=_standing(plan, moved, state) if ended else (),
+    )
+
+
+def _standing(plan: Plan, moved: Sequence[Lane], state: RunState) -> tuple[str, ...]:
+    """Return where the clusters of *moved* stand; () of a run that touches no cluster."""
+    return standing_lines(replace(plan, lanes=tuple(moved)), state) if state.kind == DATABASE else ()
+
+
+def _left_behind(moved: Sequence[Lane], state: RunState) -> str:
+    """Return what a cancelled run leaves as it is, and what people can do about it."""
+    if state.kind != DATABASE:
+        return "services that use their new files go on using them."
+    standings = [Standing.of(lane, _here(state, lane)) for lane in moved]
+    outside = [node for one in standings for node in one.outside]
+    if outside:
+        stay = f"out of the database cluster, as far as the journal knows, and left so: {', '.join(outside)}."
+    elif all(one.untouched for one in standings):
+        return "no node was taken out of its cluster or into one."
+    else:
+        stay = "the nodes stay in the cluster, or out of it, as they are now."
+    return (
+        f"{stay} To bring them in, do not cancel: `certbridge runs resume {state.run}` goes on, "
+        f"`certbridge runs rollback {state.run}` goes back (after a cancel too), "
+        f"`certbridge runs runbook {state.run}` has the lines by hand."
     )
 
 

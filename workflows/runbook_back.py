@@ -75,6 +75,12 @@ class Standing:
         return tuple(step for step in self.lane.steps() if step.action in ENTERS and self.moved(step))
 
     @property
+    def outside(self) -> tuple[str, ...]:
+        """The nodes that were taken out of their cluster, as far as we know, and are not in one again."""
+        back_in = {step.node for step in self.lane.steps() if step.action in ENTERS and self.done(step)}
+        return tuple(step.node for step in self.out if step.node not in back_in)
+
+    @property
     def untouched(self) -> bool:
         """Whether no node was taken out of its cluster or into one."""
         return not self.out and not self.entered

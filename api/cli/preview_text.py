@@ -17,6 +17,8 @@ SHOWN = 12
 def lines(found: Preview) -> Iterator[tuple[Span, ...]]:
     """Yield the preview line by line."""
     yield ((f"{found.action} {found.run}: ", "bold"), found.effect)
+    for sentence in found.standing:
+        yield (f"  stands now: {sentence}",)
     yield from _steps("would run", found.would_run)
     if found.kept:
         yield (f"  kept: {counted(len(found.kept), 'step')} that are done",)

@@ -61,7 +61,7 @@ def list_runs(
     rows = [
         (
             one.run,
-            one.kind,
+            run_text.named(one.kind, one.purpose),
             one.fleet,
             one.requested_by,
             moment(one.created_at),
@@ -168,13 +168,7 @@ def cancel(
             _tell(name, (), ("", ""), _over(journal, name), found, output)
             return
         _note_preview(found, output)
-        stands = _stands(journal, name)
-        if stands:
-            _tell_standing(stands)
-            note(
-                "Cancelling leaves the servers in that state: what was sent goes on to its end, nothing more is sent, "
-                "nothing is put back."
-            )
+        if found.standing:
             note(f"The lines to finish or to go back by hand are in {_runbook_file(settings, name)}")
         confirm(f"End run {name} for good?", yes=yes)
         moved = actions.cancel(journal, name, by=account(), reason=reason)
@@ -182,7 +176,7 @@ def cancel(
     _tell(name, moved, ("is cancelled", "are cancelled"), "was over already", found, output)
     if working:
         note(f"It ends when the step that runs has ended: {', '.join(working)}")
-    if stands:
+    if found.standing:
         (say if output is Format.TABLE else note)(str(_runbook_file(settings, name)))
         note(f"`certbridge runs runbook {name}` shows it as the journal has it now, also without an engine.")
 

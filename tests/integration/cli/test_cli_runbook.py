@@ -53,7 +53,7 @@ def test_cancel_says_where_the_run_stands_before_it_asks(database_run, monkeypat
     file = database_run.root / "state" / "runbooks" / f"{RUN}.md"
     said = result.stderr + result.stdout
     assert result.exit_code == 4
-    assert said.index(STANDS) < said.index("nothing is put back") < said.index(str(file)) < said.index("for good?")
+    assert said.index("Nothing is put back") < said.index(STANDS) < said.index(str(file)) < said.index("for good?")
     assert database_run.journal.state(RUN).lanes["seoul"].status == "ready"
 
 

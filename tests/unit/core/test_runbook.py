@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.core.database_fleets import NOW, a_database_fleet, database_facts, database_plan, facts_after
+from workflows import preview
 from workflows.inventory import KeyOrigin
 from workflows.journal.events import Event, Kind, NewEvent, chained
 from workflows.journal.fold import RunState, fold
@@ -100,6 +101,27 @@ def test_the_head_names_run_digest_event_and_time() -> None:
     assert f"\nWritten: {NOW:%Y-%m-%d %H:%M:%S} UTC\n" in text
     assert event_number(text) == state.n
     assert event_number("no runbook") == 0
+
+
+def test_cancel_preview_names_who_stays_out_and_what_to_do() -> None:
+    """Who is out, or may be, stays out; the ways on and back are named before anybody says yes."""
+    plan = a_plan(joined=3)
+    removes = [step for step in plan.lanes[0].steps() if step.action == "database_remove"]
+    said = [*done_until(plan, removes[1].id), (Kind.INTENT, removes[1].id, {"line": 0})]
+    found = preview.cancel(plan, state_of(plan, said))
+    assert f"left so: {removes[0].node}, {removes[1].node}." in found.effect
+    for word in ("resume", "rollback", "runbook"):
+        assert f"certbridge runs {word} {RUN}" in found.effect
+    (sentence,) = found.standing
+    assert f"out of the cluster: {removes[0].node}, leaving, or out already: {removes[1].node}" in sentence.lower()
+
+
+@pytest.mark.parametrize(("stop", "told"), [(GATE, "no node was taken out"), ("", "the run is over")])
+def test_cancel_preview_of_a_whole_cluster_names_nobody(stop: str, told: str) -> None:
+    """Before the first removal, and at the end, nobody is out."""
+    plan = a_plan()
+    found = preview.cancel(plan, state_of(plan, done_until(plan, stop)))
+    assert (told in found.effect, "left so" in found.effect) == (True, False)
 
 
 def test_before_the_first_remove_there_is_nothing_to_undo() -> None:
