@@ -95,6 +95,8 @@ class RunView:
     lanes: tuple[LaneView, ...]
     notices: tuple[str, ...] = ()
     away: tuple[Away, ...] = ()
+    purpose: str = ""
+    """What the plan is for, as `Plan.purpose`."""
 
 
 def view(
@@ -123,6 +125,7 @@ def view(
         status=_status(state, every),
         lanes=lanes,
         notices=plan.notices,
+        purpose=plan.purpose,
         away=tuple(one for one in _away(plan, state, events) if only is None or one.lane in only),
     )
 

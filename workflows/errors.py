@@ -90,6 +90,12 @@ class PlanInput(PlanError):
     exit_code = 2
 
 
+class NothingToUndo(PlanError):
+    """The servers use what they used before the run: there is nothing to undo."""
+
+    exit_code = 0  # what was asked for is so already, as with an empty plan
+
+
 class PlanStale(InputError):
     """The plan no longer fits the fleet."""
 

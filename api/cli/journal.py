@@ -93,8 +93,12 @@ def _events(journal: Journal, run: str) -> list[Event]:
 
 
 def _told(event: Event) -> str:
+    from workflows.journal import Kind
+
     data = event.data
     error = data.get("error") or {}
+    if event.kind is Kind.NOTE:  # all of it: a note has nothing else to say
+        return " ".join("; ".join(str(data[key]) for key in ("text", "found", "done") if data.get(key)).split())
     found = (
         error.get("text") or data.get("text") or data.get("reason") or data.get("outcome") or data.get("digest") or ""
     )

@@ -20,7 +20,7 @@ Questions are only asked on a terminal; elsewhere say `--yes`.
 
 | exit code | meaning |
 |---|---|
-| 0 | Done. |
+| 0 | Done, or so already: an empty plan, and a rollback that finds nothing to undo, are no faults. |
 | 1 | The run or the check failed. |
 | 2 | The input is wrong: inventory, arguments, files, decisions that may not be taken. |
 | 3 | Waiting for people (`--watch` ends so at a gate). |

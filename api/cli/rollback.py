@@ -13,6 +13,7 @@ import typer
 from api.cli import preview_text
 from api.cli.output import Format, OutputOption, bare, emit, note, say
 from api.cli.surroundings import YesOption, account, confirm, load_settings, now, open_journal, run_id
+from workflows.errors import NothingToUndo
 
 if TYPE_CHECKING:
     from workflows.journal import Journal, RunState
@@ -43,7 +44,11 @@ def rollback(
     with open_journal(settings) as journal:
         name = run_id(journal, run)
         before, state = going_back.original(journal, name)
-        made = _plan(journal, before, state, lane)
+        try:
+            made = _plan(journal, before, state, lane)
+        except NothingToUndo as nothing:
+            _tell_nothing(nothing, state, output)
+            return
         found = previews.rollback(before, state, made)
         shown = (*plan_text.lines(made), *plan_text.notices(made), *plan_text.summary_lines(made))
         for line in (*(shown if output is Format.TABLE else ()), *preview_text.lines(found)):
@@ -71,6 +76,17 @@ def rollback(
 
             raise typer.Exit(follow(journal, fresh))
     note(f"follow it with `certbridge runs watch {fresh}`")
+
+
+def _tell_nothing(nothing: NothingToUndo, state: RunState, output: Format) -> None:
+    """Say that the servers use what they used before; the run itself is left as it is."""
+    if output is not Format.TABLE:
+        emit({"run": "", "digest": "", "plan": None, "preview": None}, output)
+    for finding in nothing.findings:
+        note(f"{finding.where}: {finding.what}")
+        note(f"→ {finding.remedy}")
+    if state.outcome == "open":
+        note(f"→ Run {state.run} is still open: end it with `certbridge runs cancel {state.run}`, or resume it.")
 
 
 def _waits(made: Plan) -> str:

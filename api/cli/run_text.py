@@ -39,11 +39,17 @@ STYLES = {
 _MARKS = {"done": "✓", "running": "▶", "failed": "✗", "parked": "✗", "rejected": "✗", "waiting": "⏸", "approved": "⏸"}
 
 
+def named(kind: str, purpose: str) -> str:
+    """Return what a run is called, e.g. "renewal", "renewal rollback", "database build"."""
+    return f"{kind} {purpose}".rstrip()
+
+
 def lines(shown: RunView, *, short: bool = False) -> Iterator[Spans]:
     """Yield the lines of *shown*; *short* leaves out what is done and what nobody has begun."""
+    what = f"{named(shown.kind, shown.purpose)} of {shown.fleet}"
     yield (
         (f"run {shown.run}", "bold"),
-        f"  {shown.kind} of {shown.fleet}, asked for by {shown.requested_by} at {moment(shown.created_at)}: ",
+        f"  {what}, asked for by {shown.requested_by} at {moment(shown.created_at)}: ",
         (shown.status, STYLES.get(shown.status, "")),
     )
     for lane in shown.lanes:

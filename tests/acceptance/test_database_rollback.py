@@ -27,7 +27,7 @@ def stopped(engine: Engine) -> Renewal:
     engine.fault("database-fails", "cmscore1", match="initialize", text="No space left on device")
     run = begin(engine, "--database", "renew")
     run.watch(WAITS)
-    assert say(engine, "runs", "rollback", run.run, "--yes").code == FAILED  # nothing was removed: nothing to undo
+    assert say(engine, "runs", "rollback", run.run, "--yes").code == 0  # nothing was removed: nothing to undo
     run.approve("--gate", "point-of-no-return")
     run.watch(FAILED)
     return run

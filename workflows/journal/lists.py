@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from workflows.journal import tables
 from workflows.journal.events import Event, Kind
-from workflows.journal.store import RunSummary, event_of, summary_of
+from workflows.journal.store import SUMMARY, RunSummary, event_of, summary_of
 
 PEOPLE = (
     Kind.ACCOUNT_CHANGED,
@@ -75,8 +75,7 @@ def find_runs(
     wanted += [_touches(scope.clusters)] if scope.clusters is not None else []
     wanted += [_is_at(status)] if status else []
     total = connection.execute(sa.select(sa.func.count()).select_from(run).where(*wanted)).scalar_one()
-    columns = [column for column in run.c if column.name != "plan"]
-    query = sa.select(*columns).where(*wanted).order_by(run.c.created_at.desc(), run.c.run)
+    query = sa.select(*SUMMARY).where(*wanted).order_by(run.c.created_at.desc(), run.c.run)
     rows = connection.execute(query.limit(limit).offset(offset)).all()
     lane = tables.lane
     flags: dict[str, dict[str, str]] = {row.run: {} for row in rows}

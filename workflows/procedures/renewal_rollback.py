@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from workflows.errors import Finding, PlanError
+from workflows.errors import Finding, NothingToUndo, PlanError
 from workflows.facts import CertificateFact, NodeFacts, ServiceFact
 from workflows.gate import GO
 from workflows.inventory import ResolvedFleet
@@ -81,7 +81,7 @@ def plan_renewal_rollback(
     """Return the plan that puts the services which *original*, a renewal, changed back to the files of before.
 
     *facts* are of a survey made after its last step; *silent* are nodes that it could not read, *touched* those on
-    which the run began to change anything (None: any may be). Raises: PlanError with every finding.
+    which the run began to change anything (None: any may be). Raises: NothingToUndo; PlanError with every finding.
     """
     fleet = ResolvedFleet.from_json(original.fleet)
     findings: list[Finding] = []
@@ -105,7 +105,9 @@ def plan_renewal_rollback(
         raise PlanError(findings)
     if not lanes:
         what = "no service uses new files of this run: there is nothing to undo"
-        raise PlanError([Finding(fleet.name, what, "New files that it left behind do no harm; keep or delete them.")])
+        raise NothingToUndo(
+            [Finding(fleet.name, what, "New files that it left behind do no harm; keep or delete them.")]
+        )
     used = {step.node for lane in lanes for step in lane.steps()}
     return Plan(
         kind=RENEWAL,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from workflows.errors import Finding, PlanError
+from workflows.errors import Finding, NothingToUndo, PlanError
 from workflows.facts import DatabaseFact, NodeFacts
 from workflows.inventory import Cluster, DatabaseRole, Node, ResolvedFleet
 from workflows.plan import Barrier, Lane, Par, Part, Plan, Seq, Step
@@ -31,8 +31,8 @@ def plan_rollback(
     """Return the plan that brings the clusters of *original*, a database plan, back to the files they used before it.
 
     *facts* are of a survey that was made after its last step; *silent* are nodes that it could not read.
-    Raises: PlanError with every finding: nothing was removed yet, an old file is expired or gone, a node is silent, or
-    another node leads the cluster by now.
+    Raises: NothingToUndo: every node is in its cluster with its old files. PlanError with every finding: the run built
+    a first cluster, an old file is expired or gone, a node is silent, or another node leads the cluster by now.
     """
     fleet = ResolvedFleet.from_json(original.fleet)
     findings: list[Finding] = []
@@ -52,7 +52,7 @@ def plan_rollback(
     if not made:
         what = "every node is in its cluster with the files it used before: there is nothing to undo"
         remedy = "New files that the run left behind do no harm; keep or delete them."
-        raise PlanError([Finding(fleet.name, what, remedy)])
+        raise NothingToUndo([Finding(fleet.name, what, remedy)])
     return make_plan(fleet, facts, made, {}, notices, Purpose.ROLLBACK)
 
 

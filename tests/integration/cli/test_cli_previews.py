@@ -115,10 +115,13 @@ def test_a_lane_that_is_not_there_is_refused(world, stopped):
 
 
 def test_rollback_of_a_run_that_changed_nothing_has_nothing_to_undo(world, stopped):
-    """The servers are read, and use what they used before."""
+    """The servers are read, and use what they used before: that is no fault, and the run is told to be open still."""
     with world.worker():
         result = world.say("runs", "rollback", stopped, "--yes")
-    assert (result.exit_code, "there is nothing to undo" in result.stderr, flag(world, stopped)) == (1, True, "stopped")
+        found = world.json("runs", "rollback", stopped, "--yes")
+    assert (result.exit_code, "there is nothing to undo" in result.stderr, flag(world, stopped)) == (0, True, "stopped")
+    assert f"certbridge runs cancel {stopped}" in result.stderr
+    assert found == {"run": "", "digest": "", "plan": None, "preview": None}
 
 
 @pytest.mark.parametrize("held", ["paused", "stopped"])

@@ -5,6 +5,7 @@ import json
 import re
 import stat
 import zipfile
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -13,10 +14,11 @@ import pytest
 from api.cli import surroundings
 from tests.ca import crlf, pem, pkcs7_der
 from tests.integration.cli.cli_world import FLEET
+from workflows import actions
 from workflows.errors import JournalError
-from workflows.journal import Journal, claims, lanes, runs, stock, tables
+from workflows.journal import Journal, Kind, NewEvent, claims, lanes, runs, stock, tables
 from workflows.journal.vault import Vault
-from workflows.plan import Plan
+from workflows.plan import ROLLBACK, Plan
 from workflows.x509.names import Subject, SubjectAltNames
 from workflows.x509.request import KeyKind, key_pem, make_key, make_request
 
@@ -139,6 +141,28 @@ def test_list_is_newest_first_with_states(world):
         (run, "waiting", "ann")
     ]
     assert run in world.ok("runs", "list")
+
+
+def test_a_rollback_is_named_in_the_list_and_where_it_is_shown(world):
+    """Both kinds of plans have one, and it is neither a renewal nor a rebuild to whoever reads the list."""
+    first = world.started()
+    made = Plan.from_json(world.journal.plan(first))
+    world.journal.write(lambda tx: runs.close_run(tx, first, "cancelled"))
+    actions.start_run(world.journal, replace(made, purpose=ROLLBACK), by="ann", run="back-1")
+    (line,) = [line for line in world.ok("runs", "list").splitlines() if "back-1" in line]
+    assert "renewal rollback" in line
+    purposes = {one["run"]: (one["kind"], one["purpose"]) for one in world.json("runs", "list")}
+    assert sorted(purposes.values()) == [("renewal", ""), ("renewal", "rollback")]
+    assert "renewal rollback of" in world.ok("runs", "show", "back-1")
+
+
+def test_the_text_of_a_note_is_shown_whole(world):
+    """A repair says what was found and what was done; nothing of it is cut off."""
+    run = world.at_gate()
+    found, done = "the process that was at work on it, host:1:2-3, is gone", "its lease was ended " + "and so on " * 20
+    world.journal.append(NewEvent(run=run, kind=Kind.NOTE, lane="seoul", data={"found": found, "done": done}))
+    shown = " ".join(world.ok("journal", "show", run).split())
+    assert f"{found}; {done.strip()}" in shown
 
 
 def test_pause_resume_and_cancel(world):

@@ -28,6 +28,13 @@ def test_new_run_has_plan_lanes_and_something_to_send(journal: Journal) -> None:
     assert summary.created_at == created.at
 
 
+def test_list_of_runs_tells_what_a_plan_is_for(journal: Journal) -> None:
+    """The word is read from the plan by either database; a plan without one is no fault."""
+    make_run(journal)
+    make_run(journal, "r2", purpose="rollback")
+    assert {one.run: one.purpose for one in journal.runs()} == {"r1": "", "r2": "rollback"}
+
+
 def test_run_names_are_used_once(journal: Journal) -> None:
     """A second run of the same name is refused, and so is the name of the fleet's own chain."""
     make_run(journal)

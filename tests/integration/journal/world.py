@@ -14,16 +14,16 @@ LANE = "seoul"
 
 
 def make_run(
-    journal: Journal, run: str = "r1", *, lanes: tuple[str, ...] = (LANE,), resources: tuple[str, ...] = ()
+    journal: Journal, run: str = "r1", *, lanes: tuple[str, ...] = (LANE,), resources: tuple[str, ...] = (), **plan: str
 ) -> None:
-    """Create *run* and raise each lane to generation 1."""
+    """Create *run* of *plan* and raise each lane to generation 1."""
 
     def write(tx: Transaction) -> None:
         create_run(
             tx,
             run=run,
             kind="renewal",
-            plan={"kind": "renewal"},
+            plan={"kind": "renewal", **plan},
             digest="plan-digest",
             fleet="demo",
             requested_by="ann",
