@@ -7,6 +7,6 @@ from fastapi import APIRouter
 
 def routers() -> tuple[APIRouter, ...]:
     """Return the routers of all pages, in the order in which paths are looked for."""
-    from api.pages import preferences
+    from api.pages import fleet, journal, preferences, runs, settings
 
-    return (preferences.router,)
+    return (preferences.router, fleet.router, runs.router, journal.router, settings.router)

@@ -6,8 +6,11 @@ Each status also has a mark, so that nothing is told by colour alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from api.pages import texts
 from api.pages.texts import N_, gettext
+from workflows.gate import SIGN
 from workflows.plan import DATABASE
 
 STATUSES: Mapping[str, str] = {
@@ -33,7 +36,7 @@ _MARKS: Mapping[str, str] = {
     "open": "·",
     "ready": "·",
     "running": "▶",
-    "waiting": "⏳",
+    "waiting": "◔",
     "done": "✓",
     "passed": "✓",
     "approved": "✓",
@@ -43,7 +46,7 @@ _MARKS: Mapping[str, str] = {
     "stopped": "■",
     "paused": "‖",
     "cancelled": "⊘",
-    "excused": "×",  # noqa: RUF001 - a mark, not a letter
+    "excused": "⊖",
     "undone": "↶",
     "expired": "✗",
     "mixed": "◐",
@@ -158,6 +161,23 @@ EVENTS: Mapping[str, str] = {
     "note": N_("note"),
     "run_closed": N_("run closed"),
 }
+ACTIONS: Mapping[str, str] = {
+    "resume": N_("Resume the run"),
+    "pause": N_("Pause the run"),
+    "cancel": N_("Cancel the run"),
+    "rollback": N_("Roll back"),
+}
+DELIVERIES: Mapping[str, str] = {
+    "waiting": N_("waiting"),
+    "delivered": N_("delivered"),
+    "given up": N_("given up"),
+}
+VERDICTS: Mapping[str, str] = {
+    "intent": N_("sent; no answer yet"),
+    "ok": N_("accepted"),
+    "refused": N_("refused"),
+    "unknown": N_("not known; the server is asked"),
+}
 _ALL: tuple[Mapping[str, str], ...] = (
     STATUSES,
     KINDS,
@@ -188,3 +208,41 @@ def stage(number: int, kind: str = "") -> str:
 def question(gate: str) -> str:
     """Return what is asked at a gate."""
     return gettext(GATE_QUESTIONS[gate]) if gate in GATE_QUESTIONS else gate
+
+
+def action(name: str) -> str:
+    """Return what is done to a run."""
+    return gettext(ACTIONS[name]) if name in ACTIONS else name
+
+
+def waiting(gate: Any) -> str:
+    """Return what a gate (see `api.gate_view`) waits for."""
+    if gate["status"] == "open":
+        missing = sum(stage["missing"] for stage in gate["stages"])
+        return texts.ngettext("Waits for %(n)s approval.", "Waits for %(n)s approvals.", missing) % {"n": missing}
+    if gate["status"] == "approved" and gate["gate"] == SIGN:
+        left = len([one for one in gate["requests"] if one["wish"] not in gate["certificates"]])
+        return texts.ngettext("Waits for %(n)s certificate.", "Waits for %(n)s certificates.", left) % {"n": left}
+    if gate["status"] == "approved":
+        return gettext("It goes on as soon as it may.")
+    return ""
+
+
+def heat(days: int) -> int:
+    """Return how hot so many days left are: 0 (over) to 5 (far away)."""
+    return next((level for level, until in enumerate((0, 7, 30, 60, 90)) if days < until), 5)
+
+
+def span(pair: tuple[int, int]) -> str:
+    """Return a predicted length of time in words."""
+    return texts.span(*pair)
+
+
+def verdict(state: str) -> str:
+    """Return what came of a line."""
+    return gettext(VERDICTS[state]) if state in VERDICTS else state
+
+
+def delivery(state: str) -> str:
+    """Return what came of a delivery of a webhook."""
+    return gettext(DELIVERIES[state]) if state in DELIVERIES else state

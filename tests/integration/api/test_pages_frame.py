@@ -14,12 +14,13 @@ def test_a_problem_is_a_page_with_its_sentence_and_remedy(web):
     web.person("ann", Role.VIEWER)
     answer = web.signed_in("ann").get("/runs/nowhere")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert "<h1>" in answer.text
+    assert "<h1>There is no run nowhere in the journal.</h1>" in answer.text
+    assert 'aria-current="page" data-go="r"' in answer.text
 
 
 def test_a_stranger_is_led_to_the_sign_in_page_and_back(web):
-    answer = web.client().get("/settings?tab=a&b=1")
-    assert answer.status_code in {303, 404}
+    answer = web.client().get("/runs/some?node=a&b=1")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=%2Fruns%2Fsome%3Fnode%3Da%26b%3D1")
 
 
 @pytest.mark.parametrize("back", ["//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", "runs"])

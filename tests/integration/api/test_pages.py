@@ -1,0 +1,158 @@
+"""Every page for every role: it answers or refuses, has nothing inline, is whole HTML, and escapes."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.integration.api.conftest import Web
+from tests.pages_served import pages_of
+from tests.pages_world import PEOPLE, PagesWorld
+from workflows.people import Grant, Role
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+EVIL = "<script>alert(1)</script>"
+ASKS = {
+    "journal": {"audrey", "ada"},
+    "users": {"audrey", "ada"},
+    "webhooks": {"audrey", "ada"},
+    "plan-new": {"olivia", "oscar"},
+}
+"""Who may see a page that not everybody may see who may see runs."""
+
+
+class _Balance(HTMLParser):
+    """Finds tags that do not fit together, ids that stand twice, and what the CSP would refuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.faults: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.faults += [f"{tag} {name}" for name in named if name == "style" or name.startswith("on")]
+        if tag in {"style", "base"} or (tag == "script" and not named.get("src")):
+            self.faults.append(f"inline {tag}")
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}> closes nothing")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with PagesWorld(tmp_path_factory.mktemp("pages")) as made:
+        made.runs = made.everything()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def web(world):
+    return Web(world.root, world.journal, world.settings)
+
+
+def faults_of(text: str) -> list[str]:
+    parser = _Balance()
+    parser.feed(text)
+    twice = [f"id {one} twice" for one in {*parser.ids} if parser.ids.count(one) > 1]
+    return [*parser.faults, *twice, *(f"<{tag}> is never closed" for tag in parser.open)]
+
+
+def test_a_fault_is_found():
+    assert faults_of('<p style="x" onclick="y"><b></p><script>z</script><i id="a"></i><i id="a"></i>') != []
+
+
+@pytest.mark.parametrize("name", sorted(PEOPLE))
+def test_every_page_answers_or_refuses_and_is_whole(web, world, name):
+    client = web.signed_in(name)
+    for page, (_, path) in pages_of(world, world.runs).items():
+        answer = client.get(path)
+        allowed = name in ASKS.get(page, PEOPLE)
+        assert answer.status_code == (404 if page == "problem" else 200 if allowed else 403), (page, answer.text)
+        assert answer.headers["content-type"].startswith("text/html"), page
+        assert faults_of(answer.text) == [], page
+        assert "'unsafe-inline'" not in answer.headers["content-security-policy"]
+
+
+def test_a_stranger_is_led_to_sign_in_by_every_page_but_the_doors(web, world):
+    client = web.client()
+    for page, (by, path) in pages_of(world, world.runs).items():
+        answer = client.get(path)
+        if by:
+            assert (answer.status_code, answer.headers["location"][:13]) == (303, "/sign-in?next"), page
+        else:
+            assert answer.status_code == 200
+
+
+def test_every_page_speaks_korean(web, world):
+    client = web.signed_in("olivia")
+    client.headers["Accept-Language"] = "ko"
+    for page, (_, path) in pages_of(world, world.runs).items():
+        text = client.get(path).text
+        assert '<html lang="ko"' in text
+        assert re.search("[가-힣]", text), page
+        assert faults_of(text) == [], page
+
+
+def test_somebody_of_one_cluster_sees_nothing_of_the_others(web, world):
+    if not any(one == "lena" for one in PEOPLE):
+        web.person("lena", Grant(Role.VIEWER, "london"))
+    client = web.signed_in("lena")
+    text = client.get("/").text
+    assert "london1" in text
+    assert "cmscore1" not in text
+    assert client.get(f"/runs/{world.runs['rebuild']}").status_code == 404
+    assert client.get("/clusters/seoul").status_code == 404
+    assert "seoul" not in client.get("/runs").text
+
+
+def test_buttons_are_for_those_who_may(web, world):
+    run = f"/runs/{world.runs['rebuild']}"
+    assert f"{run}/pause" in web.signed_in("olivia").get(run).text
+    assert f"{run}/pause" not in web.signed_in("victor").get(run).text
+
+
+def test_what_people_wrote_is_escaped(web, world):
+    client = web.signed_in("olivia")
+    for path in (
+        f"/runs?requested_by={EVIL}",
+        f"/journal?node={EVIL}&run={EVIL}",
+        f"/runs/{EVIL}",
+        f"/clusters/{EVIL}",
+    ):
+        text = client.get(path).text
+        assert EVIL not in text
+        assert "&lt;script&gt;" in text
+
+
+def test_the_run_says_what_it_waits_for_since_when_and_how_long_usually(web, world):
+    text = web.signed_in("victor").get(f"/runs/{world.runs['rebuild']}").text
+    assert "Waits for “join” on cmscore2." in text
+    assert "usually 30 s to 15 min" in text
+    assert "61 %" in text
+
+
+def test_a_part_that_is_loaded_for_a_live_page_leads_to_signing_in_when_the_session_is_over(web, world):
+    answer = web.client(**{"HX-Request": "true"}).get(f"/runs/{world.runs['rebuild']}/live")
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/sign-in")
+
+
+def test_static_files_are_ours_and_named_by_what_they_hold(web, world):
+    text = web.client().get("/sign-in").text
+    addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', text)
+    assert len(addresses) >= 4
+    for one in addresses:
+        assert web.client().get(one).status_code == 200
+        assert "?" in one
