@@ -1,10 +1,15 @@
-"""What all tests share: markers of tests that need another program, loopback only, and what could not be run."""
+"""What all tests share: markers of tests that need another program, loopback only, and what could not be run.
+
+Also where their files lie (in memory, if there is room) and in which order the folders come (the slow ones first).
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -21,6 +26,27 @@ _PROGRAMS = {
 }
 _REMEDY = "run `make tools` (Debian, as root)"
 
+# Files of slow tests begin first, so that no process is left with a long one at the end while the others are idle.
+# What mostly waits stands before what mostly computes. pytest-randomly still shuffles within each of these.
+_FIRST = (("chaos",), ("acceptance",), ("integration", "workers_steps"), ("integration",))
+_MEMORY = Path("/dev/shm")
+_ROOM = 2 * 1024**3  # a run of the whole suite leaves some 50 MB; containers have 64 MB in all, which is too little
+
+
+def _work_in_memory() -> None:
+    """Put all files of the tests into memory: they commit a hundred thousand times, and no test pulls the plug.
+
+    Not where TMPDIR says otherwise, or where there is little room, or where programs may not be started from there.
+    """
+    if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(_MEMORY).free > _ROOM and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = str(_MEMORY)  # for the processes that tests start
+        tempfile.tempdir = None  # to be looked up again
+
+
+_work_in_memory()
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose program is missing on a person's machine; where the tools are required (CI), fail instead."""
@@ -34,13 +60,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `chaos`, unless CERTBRIDGE_CHAOS is set (`make longtests` sets it)."""
+    """Put the slow folders first; leave out what is marked `chaos`, unless CERTBRIDGE_CHAOS is set (`longtests`)."""
+    items.sort(key=_turn)
     if os.environ.get("CERTBRIDGE_CHAOS"):
         return
     left_out = [item for item in items if item.get_closest_marker("chaos")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("chaos")]
+
+
+def _turn(item: pytest.Item) -> int:
+    parts = item.path.relative_to(Path(__file__).parent).parts
+    return next((turn for turn, folders in enumerate(_FIRST) if parts[: len(folders)] == folders), len(_FIRST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

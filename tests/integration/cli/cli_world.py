@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from typer.testing import CliRunner
 
 from api.cli import app
+from tests import empty_journal
 from tests.ca import CA, make_ca, make_csr
 from workflows import papers
 from workflows.facts import CertificateFact, DatabaseState, FileFact, NodeFacts, PortFact, PortState, ServiceFact
@@ -64,7 +65,9 @@ class World:
         (root / "state").mkdir(mode=0o700)
         self.fleet = root / "fleet.yaml"
         self.fleet.write_text(FLEET)
-        self.journal = Journal.open(f"sqlite:///{root / 'state' / 'journal.db'}")
+        url = f"sqlite:///{root / 'state' / 'journal.db'}"
+        empty_journal.put(url)
+        self.journal = Journal.open(url)
 
     # ── what a person does ───────────────────────────────────────────────────────────────────────────────────────────
     def say(self, *words: str | Path, by: str = "ann", answer: str = "") -> Any:

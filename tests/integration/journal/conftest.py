@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import empty_journal
 from tests.postgres import postgres_server, postgres_url
 from workflows.journal import Journal
 
@@ -23,5 +24,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def journal(url: str) -> Iterator[Journal]:
     """Give an open journal."""
+    empty_journal.put(url)
     with Journal.open(url) as opened:
         yield opened

@@ -19,6 +19,7 @@ from cryptography import x509
 
 from simulator.fleet import USERNAME, FleetHandle
 from simulator.server import SSH_PORT
+from tests import empty_journal
 from workers import control, issuers
 from workers.attempt import Attempt, Outcome
 from workers.connections import Connections, MemoryCircuit, MemoryPins, Timings
@@ -55,6 +56,7 @@ class Engine:
             {}, home=folder, state=folder / "state", poll_s=0.05, longest_poll_s=2, settle_s=1, idle_s=60, silent_s=3
         )
         prepare_state(self.settings)
+        empty_journal.put(self.settings.database_url)
         self.inventory = self._inventory(change)
         self._folder = folder
         self.work = self.open_work("worker-1")
