@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from api.cli import database, fleet, gates, journal, plan, run, running, runs, survey, trust
+from api.cli import database, fleet, gates, journal, plan, run, running, runs, survey, trust, users
 from api.cli.output import note, show_error
 from workflows.errors import CertbridgeError
 
@@ -67,7 +67,7 @@ def _options(
         raise typer.Exit
 
 
-for _module in (running, fleet, trust, survey, plan, run, runs, gates, journal, database):
+for _module in (running, fleet, trust, survey, plan, run, runs, gates, users, journal, database):
     _module.register(app)
 
 

@@ -13,6 +13,7 @@ def routers() -> tuple[APIRouter, ...]:
         fleet,
         flower,
         journal,
+        oidc,
         plans,
         runs,
         sessions,
@@ -36,5 +37,6 @@ def routers() -> tuple[APIRouter, ...]:
         sessions.router,
         tokens.router,
         signing.router,
+        oidc.router,
         *pages.routers(),
     )

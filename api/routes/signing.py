@@ -42,7 +42,7 @@ def sign_in(
         signing.check_transport(request)
         secret = signing.sign_in(here, request, name=name, password=password)
     except _OURS as error:
-        return _retry_after(error, _sign_in_page(request, here, going=next, name=name, error=error))
+        return refused(request, here, error, going=next, name=name)
     return entered(request, secret, next)
 
 
@@ -81,6 +81,11 @@ def entered(request: Request, secret: str, going: str) -> Response:
     answer = RedirectResponse(signing.local_path(going), 303)
     signing.set_cookie(answer, request, secret)
     return answer
+
+
+def refused(request: Request, here: Here, error: CertbridgeError, *, going: str = "/", name: str = "") -> Response:
+    """Return the form of signing in with what was wrong."""
+    return _retry_after(error, _sign_in_page(request, here, going=going, name=name, error=error))
 
 
 def _sign_in_page(

@@ -77,10 +77,18 @@ def add(
     return account
 
 
-def set_grants(tx: Transaction, account: str, grants: Collection[Grant], *, by: str, source: str = LOCAL) -> None:
+def set_grants(
+    tx: Transaction,
+    account: str,
+    grants: Collection[Grant],
+    *,
+    by: str,
+    source: str = LOCAL,
+    may_be_last: bool = False,
+) -> None:
     """Replace what *source* granted to *account*; it holds from the next request on (ASVS 8.3.2).
 
-    Raises: NotAllowed: nobody who hands out roles would be left.
+    Raises: NotAllowed: nobody who hands out roles would be left, unless *may_be_last*.
     """
     table, wanted = tables.granted, sorted(set(grants))
     before = _grants(tx.connection, account, source)
@@ -91,7 +99,7 @@ def set_grants(tx: Transaction, account: str, grants: Collection[Grant], *, by: 
         tx.connection.execute(
             sa.insert(table).values(account=account, role=one.role.value, cluster=one.cluster, source=source)
         )
-    if any(one.role is Role.ADMIN for one in before):
+    if any(one.role is Role.ADMIN for one in before) and not may_be_last:
         _check_an_administrator_is_left(tx)
     said = {"account": account, "change": "roles", "before": _told(before), "after": _told(wanted), "source": source}
     tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))

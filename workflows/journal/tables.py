@@ -298,6 +298,9 @@ token = sa.Table(
     sa.Index("token_of_account", "account"),
 )
 
+# A browser that was sent to an OIDC provider, by the hash of what it keeps.
+oidc_attempt = sa.Table("oidc_attempt", metadata, _name("hash", primary_key=True), _name("going"), _time("expires_at"))
+
 invitation = sa.Table(
     "invitation",
     metadata,

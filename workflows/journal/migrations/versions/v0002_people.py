@@ -49,6 +49,7 @@ def upgrade() -> None:
         *_time("used_at", "revoked_at", nullable=True),
     )
     op.create_index("token_of_account", "token", ["account"])
+    op.create_table("oidc_attempt", *_text("hash", primary_key=True), *_text("going"), *_time("expires_at"))
     op.create_table(
         "invitation",
         *_text("hash", primary_key=True),
