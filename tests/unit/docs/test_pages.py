@@ -22,7 +22,8 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _SETTING = re.compile(r"CERTBRIDGE_[A-Z_]+")
-_TARGET = re.compile(r"\bmake ([a-z]+)\b")
+# At the beginning of a line or of a command: "make the first …" may stand in what a program says.
+_TARGET = re.compile(r"(?:^\s*|&& )make ([a-z]+)\b", re.MULTILINE)
 # What a page writes for "any run", "any file": it takes the place of a value, and is none that the CLI must know.
 _PLACEHOLDERS = {"FILE…", "NODE…", "[OPTIONS]", "COMMAND", "[ARGS]..."}
 # Read outside of workflows.settings: by the tests (.ci/run).
