@@ -42,7 +42,18 @@ def who_is(request: Request) -> Person:
     return known
 
 
-def _find(request: Request, here: Server) -> Person:
+def still_is(request: Request) -> Person | None:
+    """Return who is asking, read anew; None: nobody any more. For streams, which outlive the look at their beginning.
+
+    It does not count as a use of the session: a page that lies open and is not looked at ends when its time is over.
+    """
+    try:
+        return _find(request, server(request), used=False)
+    except NotSignedIn:
+        return None
+
+
+def _find(request: Request, here: Server, *, used: bool = True) -> Person:
     header = request.headers.get("authorization", "")
     if header:
         scheme, _, secret = header.partition(" ")
@@ -54,7 +65,7 @@ def _find(request: Request, here: Server) -> Person:
             throttle(here).attempt("token", client_address(request))
             refusals(here).note("token", address=client_address(request))
             raise NotSignedIn("This token opens nothing: it is unknown, expired or revoked.")
-        if found[2]:
+        if found[2] and used:
             here.journal.submit(partial(entries.note_use, token=found[1].token))
         return found[0]
     secret = request.cookies.get(cookie_name(request), "")
@@ -62,7 +73,7 @@ def _find(request: Request, here: Server) -> Person:
     if session is None:
         raise NotSignedIn
     request.state.session = session[1].session
-    if session[2]:
+    if session[2] and used:
         here.journal.submit(partial(entries.touch, session=session[1].session))
     return session[0]
 

@@ -10,6 +10,7 @@ def routers() -> tuple[APIRouter, ...]:
     from api import pages
     from api.routes import (
         acting,
+        events,
         fleet,
         flower,
         journal,
@@ -30,6 +31,7 @@ def routers() -> tuple[APIRouter, ...]:
         plans.router,
         runs.router,
         acting.router,
+        events.router,
         journal.router,
         webhooks.router,
         flower.router,

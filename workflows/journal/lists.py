@@ -143,6 +143,13 @@ def heads(connection: sa.Connection, *, closed_within_s: float = 60.0) -> dict[s
     return {row.run: row.head_n for row in connection.execute(query)}
 
 
+def outcomes(connection: sa.Connection, runs: Collection[str]) -> dict[str, str]:
+    """Return the outcome of each of *runs*."""
+    run = tables.run
+    rows = connection.execute(sa.select(run.c.run, run.c.outcome).where(run.c.run.in_(list(runs))))
+    return {row.run: row.outcome for row in rows}
+
+
 def _touches(clusters: Collection[str]) -> sa.ColumnElement[bool]:
     lane = tables.lane
     return sa.exists().where(lane.c.run == tables.run.c.run, lane.c.lane.in_(list(clusters)))

@@ -242,6 +242,12 @@ class Journal:
         query = sa.select(table).where(table.c.run == run, table.c.n > after).order_by(table.c.n)
         return self.read(lambda connection: [event_of(row) for row in connection.execute(query)])
 
+    def events_after(self, run: str, after: int, limit: int) -> list[Event]:
+        """Return at most *limit* events of *run* behind number *after*, in order."""
+        table = tables.event
+        query = sa.select(table).where(table.c.run == run, table.c.n > after).order_by(table.c.n).limit(limit)
+        return self.read(lambda connection: [event_of(row) for row in connection.execute(query)])
+
     def step_events(self, run: str, step: str, node: str) -> list[Event]:
         """Return the events of one step, what put its node back or tried to, reopened steps and resumes, in order."""
         table = tables.event

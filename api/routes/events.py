@@ -1,0 +1,162 @@
+"""Live events by SSE: those of one run, and which runs moved at all.
+
+The journal is looked at twice a second for each stream, in a thread that is given back at once; nobody holds one. Who
+is asking is looked at again and again: a stream ends with its session, its token or its grant. Events hold no secrets
+(`workflows.journal.events`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Header, Request
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from api.auth.identity import asks, still_is
+from api.here import Here, Server
+from api.routes.journal import event_body
+from api.scope import lanes_seen, scope_of
+from workflows.journal import lists
+from workflows.people import Permission, Person
+
+router = APIRouter(prefix="/api", tags=["events"])
+Reader = Annotated[Person, asks(Permission.READ)]
+LastEventID = Annotated[str, Header(alias="Last-Event-ID", max_length=40, description="Only what came after this one.")]
+LOOK_S = 0.5
+"""How often the journal is looked at."""
+CHECK_EVERY = 4
+"""At every so many looks it is seen whether whoever asks still may."""
+PING_S = 15
+AT_ONCE = 500
+T = TypeVar("T")
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A stream of events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
+
+
+@router.get("/runs/{run}/events", response_class=EventSourceResponse, responses=_STREAM)
+def follow_run(
+    who: Reader, here: Here, request: Request, run: str, last_event_id: LastEventID = "", after: int = 0
+) -> EventSourceResponse:
+    """Follow a run: `id` is the number of an event, `event` its kind, `data` the event as /api/journal shows it.
+
+    It begins behind *Last-Event-ID* or *after*, and ends with `event: closed` when the run is over.
+    """
+    lanes_seen(who, here, run)
+    begin = int(last_event_id) if last_event_id.isdigit() else max(after, 0)
+    return _stream(_run_events(here, request, run, begin))
+
+
+@router.get("/events", response_class=EventSourceResponse, responses=_STREAM)
+def follow_all(who: Reader, here: Here, request: Request) -> EventSourceResponse:
+    """Follow which runs move: `event: run` with its kinds of events, `event: gate` for each gate that moved.
+
+    `event: ready` comes first, so that whoever asks again after a break reads anew what they show.
+    """
+    del who
+    return _stream(_moves(here, request))
+
+
+def _stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+    return EventSourceResponse(events, ping=PING_S, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+async def _run_events(here: Server, request: Request, run: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    async for who in _while_signed_in(request):
+        found, over = await _in_thread(partial(_look_at_run, here, who, run, after))
+        for one in found:
+            after = one["n"]
+            if not one["hidden"]:
+                yield _event(one["body"]["kind"], one["body"], str(after))
+        if over:
+            yield _event("closed", {"run": run, "outcome": over})
+            return
+
+
+def _look_at_run(here: Server, who: Person, run: str, after: int) -> tuple[list[dict[str, Any]], str]:
+    """Return the next events of *run*, and its outcome when there are no more."""
+    scope = scope_of(who, here)
+    every = here.journal.events_after(run, after, AT_ONCE)
+    mine = {one.n for one in every if _is_seen(one, scope)}
+    found = [
+        {
+            "n": one.n,
+            "hidden": one.n not in mine,
+            "body": event_body(who, one, scope.nodes).model_dump(mode="json") if one.n in mine else {},
+        }
+        for one in every
+    ]
+    if len(every) == AT_ONCE:
+        return found, ""
+    row = here.journal.read(partial(lists.outcomes, runs=[run])).get(run, "open")
+    # What the run was closed by is read, since it was committed with the outcome; only then is it over.
+    last = here.journal.events_after(run, every[-1].n if every else after, 1)
+    return found, "" if row == "open" or last else row
+
+
+async def _moves(here: Server, request: Request) -> AsyncIterator[ServerSentEvent]:
+    heads: dict[str, int] | None = None
+    async for who in _while_signed_in(request):
+        now = await _in_thread(lambda: here.journal.read(lists.heads))
+        if heads is None:
+            yield _event("ready", {})
+        else:
+            moved = {run: heads.get(run, 0) for run, n in now.items() if n > heads.get(run, 0)}
+            for run, before in moved.items():
+                for name, said in await _in_thread(partial(_look_at_move, here, who, run, before)):
+                    yield _event(name, said)
+        heads = {**(heads or {}), **now} if len(heads or {}) < 10_000 else now
+
+
+def _look_at_move(here: Server, who: Person, run: str, before: int) -> list[tuple[str, dict[str, Any]]]:
+    scope = scope_of(who, here)
+    seen = [one for one in here.journal.events_after(run, before, AT_ONCE) if _is_seen(one, scope)]
+    lanes = here.journal.read(partial(lists.lanes_of, run=run))
+    if not seen or (scope.clusters is not None and not scope.clusters.intersection(lanes)):
+        return []
+    outcome = here.journal.read(partial(lists.outcomes, runs=[run])).get(run, "open")
+    kinds = list(dict.fromkeys(one.kind.value for one in seen))
+    found: list[tuple[str, dict[str, Any]]] = [
+        ("run", {"run": run, "n": seen[-1].n, "kinds": kinds, "outcome": outcome})
+    ]
+    found += [
+        ("gate", {"run": run, "lane": one.lane, "gate": one.step, "kind": one.kind.value})
+        for one in seen
+        if one.kind.value.startswith("gate_")
+    ]
+    return found
+
+
+def _is_seen(event: Any, scope: lists.Scope) -> bool:
+    if scope.clusters is None:
+        return True
+    if event.lane:
+        return event.lane in scope.clusters
+    return not event.node or event.node in scope.nodes
+
+
+async def _while_signed_in(request: Request) -> AsyncIterator[Person]:
+    """Yield who is asking at each look at the journal, until they may not read any more."""
+    looks = 0
+    who: Person | None = None
+    while True:
+        if looks % CHECK_EVERY == 0:
+            who = await _in_thread(partial(still_is, request))
+        if who is None or not who.may(Permission.READ):
+            return
+        yield who
+        looks += 1
+        await anyio.sleep(LOOK_S)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(function)
+
+
+def _event(kind: str, data: dict[str, Any], number: str | None = None) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(data, ensure_ascii=False, sort_keys=True), event=kind, id=number)
