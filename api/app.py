@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 from api import problems
 from api.auth.identity import open_to_all
+from api.document import describe
 from api.here import Server
 from api.protect import Protect
 from api.routes import routers
@@ -36,13 +37,13 @@ def create_app(settings: Settings, journal: Journal) -> FastAPI:
         openapi_url="/openapi.json",
         generate_unique_id_function=_operation_id,
         dependencies=[],
-        responses={"default": {"model": problems.Problem, "description": "A problem (RFC 9457)."}},
     )
     app.state.server = Server(settings, journal)
     app.add_middleware(Protect)
     problems.register(app)
     for router in routers():
         app.include_router(router)
+    describe(app)
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), "static")
 
     @app.get("/healthz", include_in_schema=False, dependencies=[open_to_all()])

@@ -10,6 +10,7 @@ A session counts by its cookie, a token by `Authorization: Bearer`; a request wi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -136,6 +137,24 @@ def declares(dependency: Any) -> bool:
     """Return whether *dependency* (a call or a marker) says what a route asks for; the test of all routes uses it."""
     call = dependency.dependency if isinstance(dependency, DependsMarker) else dependency
     return isinstance(call, _Asks | _OpenToAll | _OfOneself)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a route asks for: nothing (*open*), a *permission*, or only somebody (*session*: not with a token)."""
+
+    open: bool = False
+    permission: str = ""
+    session: bool = False
+
+
+def asked_by(call: Any) -> Asked | None:
+    """Return what the dependency *call* asks for, None when it is about something else."""
+    if isinstance(call, _Asks):
+        return Asked(permission=call.permission.value)
+    if isinstance(call, _OfOneself):
+        return Asked(session=call.session)
+    return Asked(open=True) if isinstance(call, _OpenToAll) else None
 
 
 def check_clusters(person: Person, permission: Permission, clusters: Iterable[str]) -> None:
