@@ -12,6 +12,7 @@ from typing import Any
 
 from workflows import outage
 from workflows.gate import SIGN
+from workflows.inventory import approval_of
 from workflows.journal import Event, GateState, LaneState, RunState
 from workflows.papers import wishes_of
 from workflows.plan import DATABASE, Barrier, Gate, Lane, Plan, Step, walk
@@ -135,7 +136,7 @@ def waiting_on(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, 
     needs = plan.lane(lane.name).part(gate.id)
     text = needs.needs if isinstance(needs, Gate) else gate.name
     two_people = isinstance(needs, Gate) and needs.two_people
-    who = f"anyone but {requested_by}" if plan.fleet.get("four_eyes", True) or two_people else "anyone"
+    who = _who(plan, lane, gate, requested_by, barred=bool(plan.fleet.get("four_eyes", True)) or two_people)
     if two_people and not plan.fleet.get("four_eyes", True):
         who += " (a second person must, since the primary was named by hand)"
     said = {"gate": gate.id, "name": gate.name}
@@ -171,6 +172,19 @@ def waiting_on(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, 
             **said,
         )
     return Waiting(on="the engine", since=gate.decided_at, who="nobody", people=False, **said)
+
+
+def _who(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, *, barred: bool) -> str:
+    """Return who may approve next: "anyone but ann", "the group pki, but not ann"."""
+    stages = approval_of(plan.fleet, gate.name).stages
+    given = [vote["stage"] for vote in gate.votes]
+    # A vote that does not count any more is not seen here; `gate_view.stages_of` sees it.
+    group = next((one.group for number, one in enumerate(stages) if given.count(number) < one.needs), "")
+    brought = sorted(set(lane.delivered_by.values()) - {requested_by}) if gate.name != SIGN else ()
+    names = ", ".join((requested_by, *brought)) if barred else ""
+    if group:
+        return f"the group {group}, but not {names}" if names else f"the group {group}"
+    return f"anyone but {names}" if names else "anyone"
 
 
 def _away(plan: Plan, state: RunState, events: Sequence[Event]) -> Iterator[Away]:

@@ -87,9 +87,14 @@ class OpenGate:
     """{name: why} of those who may not approve beside the requester (`workflows.gate.barred`)."""
 
 
-def open_gates(journal: Journal, run: str, *, lane: str = "", name: str = "") -> tuple[OpenGate, ...]:
-    """Return the gates of *run* that were opened, decided or not, in the order of lanes and plan."""
-    plan = Plan.from_json(journal.plan(run))
+def open_gates(
+    journal: Journal, run: str, *, lane: str = "", name: str = "", plan: Plan | None = None
+) -> tuple[OpenGate, ...]:
+    """Return the gates of *run* that were opened, decided or not, in the order of lanes and plan.
+
+    *plan* is that of the run, where it is at hand.
+    """
+    plan = plan or Plan.from_json(journal.plan(run))
     state = journal.state(run)
     four_eyes = bool(plan.fleet.get("four_eyes", True))
     return tuple(
@@ -114,7 +119,7 @@ def _others(state: RunState, lane: LaneState, gate: Gate) -> dict[str, str]:
     """Return {name: why} of those who may not approve: who asked, who planned, who brought what the gate shows."""
     return rules.barred(
         requested_by=state.requested_by,
-        planned_by=str(getattr(state, "planned_by", "")),
+        planned_by=state.planned_by,
         delivered_by=set(lane.delivered_by.values()) if gate.name != rules.SIGN else (),
     )
 

@@ -88,12 +88,31 @@ def papers_of(plan: Plan, lane: str, gate: str, state: LaneState) -> dict[str, s
     }
 
 
-def deliver(
-    journal: Journal, run: str, files: Mapping[str, bytes], *, by: str, now: datetime, lane: str = ""
-) -> Delivery:
-    """Take the certificates in *files* for every lane of *run* whose sign gate is approved (or for *lane* alone).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSeen:
+    """What a file of a delivery is: the wishes whose certificate it holds, and what is wrong with it."""
 
-    Raises: CertificateError with every finding (nothing is taken then), GateError (no approved sign gate waits).
+    name: str
+    wishes: tuple[str, ...] = ()
+    faults: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """A pile before any of it is taken: chains by wish, each file, every fault (of no file too), and the lanes."""
+
+    chains: Mapping[str, tuple[x509.Certificate, ...]]
+    files: tuple[FileSeen, ...]
+    faults: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    lane_of: Mapping[str, str]
+    waiting: tuple[str, ...]
+
+
+def examine(journal: Journal, run: str, files: Mapping[str, bytes], *, now: datetime, lane: str = "") -> Examined:
+    """Return what is in *files* for every lane of *run* whose sign gate is approved (or for *lane* alone).
+
+    Nothing is written. Raises: GateError: no approved sign gate waits.
     """
     plan = Plan.from_json(journal.plan(run))
     waiting = _waiting_lanes(journal, run, plan, lane)
@@ -125,13 +144,43 @@ def deliver(
         findings += [Finding(f"{found.source} ({wish})", one.what, one.remedy) for one in accepted.faults]
         warnings += [Finding(f"{found.source} ({wish})", one.what, one.remedy) for one in accepted.warnings]
         chains[wish] = accepted.chain
-    if findings:
-        raise CertificateError(tuple(dict.fromkeys(findings)))
-    if not chains:
-        raise CertificateError(
-            [Finding(", ".join(files) or "nothing", "holds no certificate for this run", "Check the files.")]
-        )
-    return _take(journal, run, plan, waiting, {wish: requests[wish][0] for wish in chains}, chains, by, warnings)
+    if not findings and not chains:
+        findings.append(Finding(", ".join(files) or "nothing", "holds no certificate for this run", "Check the files."))
+    faults = tuple(dict.fromkeys(findings))
+    return Examined(
+        chains=chains,
+        files=tuple(
+            FileSeen(
+                name=name,
+                wishes=tuple(wish for wish, found in matched.by_id.items() if found.source == name),
+                faults=tuple(one for one in faults if one.where == name or one.where.startswith(f"{name} (")),
+            )
+            for name in files
+        ),
+        faults=faults,
+        warnings=_once(warnings),
+        lane_of={wish: name for wish, (name, _) in requests.items()},
+        waiting=waiting,
+    )
+
+
+def deliver(
+    journal: Journal, run: str, files: Mapping[str, bytes], *, by: str, now: datetime, lane: str = ""
+) -> Delivery:
+    """Take the certificates in *files* for every lane of *run* whose sign gate is approved (or for *lane* alone).
+
+    Raises: CertificateError with every finding (nothing is taken then), GateError (no approved sign gate waits).
+    """
+    return take(journal, run, examine(journal, run, files, now=now, lane=lane), by=by)
+
+
+def take(journal: Journal, run: str, seen: Examined, *, by: str) -> Delivery:
+    """Take what was examined, all of it or nothing. Raises: CertificateError with every finding, GateError."""
+    if seen.faults:
+        raise CertificateError(seen.faults)
+    plan = Plan.from_json(journal.plan(run))
+    lane_of = {wish: seen.lane_of[wish] for wish in seen.chains}
+    return _take(journal, run, plan, seen.waiting, lane_of, seen.chains, by, seen.warnings)
 
 
 def _take(
@@ -166,7 +215,7 @@ def _take(
     return Delivery(
         taken=tuple(chains),
         missing=tuple(wish for name in waiting for wish in missing[name]),
-        warnings=_once(warnings),
+        warnings=tuple(warnings),
         complete=tuple(name for name in waiting if not missing[name]),
     )
 

@@ -3,7 +3,7 @@
     fleet trust survey plan run runs gates journal database   the commands, one module each
     running                                                   up, down, doctor, demo, simulator, worker, beat
     output progress surroundings                              what they share: printing, waiting, settings, identity
-    following plan_text run_text request_sheet reading_plans  what they show and start
+    following plan_text run_text gate_text reading_plans      what they show and start
     reference                                                 writes docs/reference/cli.md from all of this
 
 Results go to standard output, all else to standard error. Exit codes are those of DESIGN.md section 9.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from api.cli import gate_text, request_sheet
+from api import gate_view, request_sheet
+from api.archives import LARGEST, collected, unpacked
+from api.cli import gate_text
 from api.cli.output import Format, OutputOption, Table, bare, emit, moment, note, plain, say, show, show_warnings
 from api.cli.run_text import STYLES
 from api.cli.surroundings import YesOption, account, confirm, now, open_journal, read_bytes, read_moment, run_id
@@ -31,9 +32,6 @@ GateOption = Annotated[
     typer.Option("--gate", metavar="NAME", help="Only this gate: sign, go or point-of-no-return."),
 ]
 
-LARGEST = 20_000_000
-"""How many bytes a delivery may hold in all; certificates are small."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to *app*."""
@@ -53,7 +51,7 @@ def list_gates(output: OutputOption = Format.TABLE) -> None:
         found = [
             one
             for run in _waiting_runs(journal)
-            for one in gate_text.described(journal, run, _opened(journal, run, "", ""))
+            for one in gate_view.described(journal, run, _opened(journal, run, "", ""), now())
         ]
     waiting = [one for one in found if one["waiting"]]
     if output is not Format.TABLE:
@@ -80,7 +78,7 @@ def show_gates(
     """Show the gates of a run: requests or certificates, the digest a decision is bound to, who decided what."""
     with open_journal() as journal:
         name = _run(journal, run)
-        found = gate_text.described(journal, name, _opened(journal, name, lane, gate))
+        found = gate_view.described(journal, name, _opened(journal, name, lane, gate), now())
         if output is not Format.TABLE:
             emit(found, output)
             return
@@ -179,13 +177,7 @@ def read_files(paths: Sequence[Path]) -> dict[str, bytes]:
 
     Raises: InputError: not there, empty, or more than certificates can be.
     """
-    found: dict[str, bytes] = {}
-    size = 0
-    for name, data in (each for path in paths for each in _contents(path)):
-        size += len(data)
-        if size > LARGEST:
-            raise InputError(f"{name}: more than {LARGEST // 1_000_000} MB", remedy="Send certificates only.")
-        found[name] = data
+    found = collected(each for path in paths for each in _contents(path))
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: there are no files", remedy="Name the certificate files.")
     return found
@@ -197,23 +189,11 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
             if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
                 yield from _contents(file)
     elif path.suffix.lower() == ".zip":
-        yield from _unpacked(path)
+        yield from unpacked(path, str(path))
     else:
         if path.exists() and path.stat().st_size > LARGEST:
             raise InputError(f"{path}: more than {LARGEST // 1_000_000} MB", remedy="Send certificates only.")
         yield str(path), read_bytes(path, "the certificates", "Name files, folders or .zip archives.")
-
-
-def _unpacked(path: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                # The size in the directory may lie, so no more than one byte beyond the limit is ever unpacked.
-                if not entry.is_dir():
-                    with archive.open(entry) as stream:
-                        yield f"{path}/{entry.filename}", stream.read(LARGEST + 1)
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise InputError(f"{path} cannot be unpacked ({error})", remedy="Unpack it and name the folder.") from error
 
 
 def _decide(
@@ -239,18 +219,22 @@ def _decide(
         if any(one.state.status == "open" for one in chosen):
             # Who says `--yes` has seen all of it before, in `gates show`.
             text = gate_text.short_lines if yes else gate_text.lines
-            for line in text(_plan(journal, name), gate_text.described(journal, name, chosen)):
+            for line in text(_plan(journal, name), gate_view.described(journal, name, chosen, now())):
                 note("".join(bare(span) for span in line))
             confirm(f"{decision.capitalize()} {', '.join(f'{one.lane} {one.gate.name}' for one in chosen)}?", yes=yes)
+        decided = False
         for one in chosen:
             # Without --digest the decision is bound to what was just shown, not to what stands there by now.
             bound = _bound(one, digest) or one.state.digest
-            actions.decide(
+            after = actions.decide(
                 journal, one, decision=decision, by=account(), digest=bound, reason=reason, not_before=not_before
             )
-            word = "approved" if decision == "approve" else "rejected"
-            say((word, STYLES[word]), f" {one.gate.name} of lane {one.lane}, digest {one.state.digest[:12]}")
-    if decision == "approve" and any(one.gate.name == "sign" for one in chosen):
+            word = {"open": "voted for", "approved": "approved", "rejected": "rejected"}[after.status]
+            decided = decided or (one.gate.name == "sign" and after.status == "approved")
+            say((word, STYLES.get(word, "")), f" {one.gate.name} of lane {one.lane}, digest {one.state.digest[:12]}")
+            if after.status == "open":
+                note(f"more people are needed: `certbridge gates show {name}` says who")
+    if decided:
         note(f"CSR files: `certbridge gates csr {name} --out DIR`; then `certbridge gates deliver FILE…`")
 
 
@@ -269,6 +253,7 @@ def _check(chosen: Sequence[OpenGate], decision: str, *, digest: str, reason: st
                 digest=_bound(one, digest),
                 current_digest=one.state.digest,
                 reason=reason,
+                others=one.others,
             )
 
 

@@ -22,9 +22,9 @@ from workflows.errors import DigestChanged, GateDecided, GateError, InputError
 from workflows.inventory import Approval
 from workflows.journal import outbox, tables, votes
 from workflows.journal.claims import pass_through
-from workflows.journal.events import Kind, NewEvent
+from workflows.journal.events import Event, Kind, NewEvent
 from workflows.journal.lanes import lane_row, reopen_parts, stop_lane, touch
-from workflows.journal.store import Transaction, moment
+from workflows.journal.store import Transaction, event_of, moment
 from workflows.people import SYSTEM, Person
 
 _GATE = tables.gate
@@ -318,6 +318,14 @@ def deliver(tx: Transaction, run: str, lane: str, certificates: Mapping[str, Map
     data = {"certificates": {wish: dict(said) for wish, said in certificates.items()}}
     tx.append(NewEvent(run=run, kind=Kind.CERTIFICATES_DELIVERED, lane=lane, actor=by, data=data))
     outbox.add(tx, outbox.ADVANCE, run, lane, {"delivered": sorted(certificates)})
+
+
+def deliveries(connection: sa.Connection, run: str) -> list[Event]:
+    """Return the events that tell of certificates which came in, oldest first."""
+    table = tables.event
+    kind = table.c.kind == Kind.CERTIFICATES_DELIVERED.value
+    query = sa.select(table).where(table.c.run == run, kind).order_by(table.c.n)
+    return [event_of(row) for row in connection.execute(query)]
 
 
 def gate_row(connection: sa.Connection, run: str, lane: str, gate: str) -> GateRow:

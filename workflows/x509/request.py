@@ -71,6 +71,7 @@ class RequestView:
     key_kind: str  # "rsa-2048", "ec-secp256r1", "ed25519", …
     key_fault: str  # why this key is too weak, '' when it is not
     signature_ok: bool
+    signature: str  # "rsa-sha256", "ec-sha384", "ed25519"
     pem: bytes
 
 
@@ -135,6 +136,7 @@ def view_request(request: x509.CertificateSigningRequest) -> RequestView:
         key_kind=key_kind(key),
         key_fault=key_fault(key),
         signature_ok=request.is_signature_valid,
+        signature=_signature(request),
         pem=request.public_bytes(serialization.Encoding.PEM),
     )
 
@@ -214,6 +216,12 @@ def key_kind(public_key: object) -> str:
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         return f"ec-{public_key.curve.name}"
     return type(public_key).__name__.removeprefix("_").removesuffix("PublicKey").lower()
+
+
+def _signature(request: x509.CertificateSigningRequest) -> str:
+    kind = key_kind(request.public_key()).partition("-")[0]
+    hashed = request.signature_hash_algorithm
+    return f"{kind}-{hashed.name}" if hashed else kind
 
 
 def key_fault(public_key: object) -> str:

@@ -28,7 +28,12 @@ class Request:
     spki_sha256: str
     issuer: str
     file: str
+    signature: str
     pem: bytes
+
+
+_ELSEWHERE = frozenset({"signature", "pem"})
+"""What the sheet leaves out: it says what is wanted, not how the CSR was made."""
 
 
 def requests(journal: Journal, run: str, plan: Plan, lane: str) -> tuple[Request, ...]:
@@ -45,6 +50,7 @@ def requests(journal: Journal, run: str, plan: Plan, lane: str) -> tuple[Request
             spki_sha256=seen.spki_sha256,
             issuer=str(plan.wishes[wish]["issuer"]),
             file=f"{wish.replace('/', '_')}.csr",
+            signature=seen.signature,
             pem=seen.pem,
         )
         for wish, seen in requests_of(journal, run, plan, lane).items()
@@ -70,7 +76,7 @@ def as_text(run: str, found: Sequence[Request]) -> str:
 def as_csv(found: Sequence[Request]) -> str:
     """Return the sheet for spreadsheets: RFC 4180, one request a row."""
     stream = io.StringIO()
-    names = [field.name for field in fields(Request) if field.name != "pem"]
+    names = [field.name for field in fields(Request) if field.name not in _ELSEWHERE]
     writer = csv.writer(stream)
     writer.writerow(names)
     for one in found:

@@ -1,0 +1,238 @@
+"""Gates over HTTP: rows of the inbox, a gate whole, and whether whoever looks may decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from api import gate_view, plan_view
+from api.here import Server
+from workflows import gate as rules
+from workflows.actions import OpenGate
+from workflows.errors import CertbridgeError
+from workflows.gate import StageState, Voter
+from workflows.people import Person
+from workflows.plan import Plan, Step
+
+
+class VoteBody(BaseModel):
+    """An approval. `counts` is false when its voter may not approve any more."""
+
+    name: str
+    stage: int
+    via: str
+    at: datetime
+    reason: str
+    not_before: datetime | None
+    counts: bool
+
+
+class StageBody(BaseModel):
+    """A stage: so many different people of `group` ("": anybody who may approve); `missing` says how many more."""
+
+    group: str
+    needs: int
+    missing: int
+    votes: list[VoteBody]
+
+
+class MayBody(BaseModel):
+    """Whether whoever looks may decide here, and why not."""
+
+    approve: bool
+    why_not_approve: str
+    reject: bool
+    why_not_reject: str
+
+
+class GateRow(BaseModel):
+    """A line of the inbox. `expires_at`: until then to be decided (open), or to be used (approved)."""
+
+    run: str
+    lane: str
+    gate: str
+    id: str
+    kind: str
+    needs: str
+    status: str
+    digest: str
+    voided: str
+    opened_at: datetime | None
+    expires_at: datetime | None
+    decided_by: str
+    decided_at: datetime | None
+    reason: str
+    not_before: datetime | None
+    requested_by: str
+    planned_by: str
+    four_eyes: bool
+    stages: list[StageBody]
+    current_stage: int | None
+    may: MayBody
+
+
+class RequestBody(BaseModel):
+    """A CSR, decoded. `spki_sha256` is the digest of its public key."""
+
+    wish: str
+    subject: str
+    names: list[str]
+    key: str
+    signature: str
+    usages: list[str]
+    spki_sha256: str
+    issuer: str
+    file: str
+
+
+class CertificateBody(BaseModel):
+    """A certificate that came or was made for a request of this gate."""
+
+    wish: str
+    subject: str
+    names: list[str]
+    issuer: str
+    not_valid_after: datetime
+    fingerprint: str
+    delivered_by: str
+
+
+class OrderedStep(plan_view.PartBody):
+    """A step, and which of all steps behind the gate it is."""
+
+    order: int
+
+
+class NodeLinesBody(BaseModel):
+    """All that will be typed on one server behind the gate, in order; `order` of a step counts over all servers."""
+
+    node: str
+    steps: list[OrderedStep]
+
+
+class WaitingBody(BaseModel):
+    """What the gate waits for, in words."""
+
+    on: str
+    since: datetime | None
+    who: str
+    people: bool
+
+
+class DatabaseCostsBody(BaseModel):
+    """What a rebuild costs: how long what is away, Call Bridge restarts, the way back by node, and what is lost."""
+
+    away: plan_view.ForecastBody
+    restarts: dict[str, list[str]]
+    way_back: dict[str, str]
+    backups: list[str]
+    lost: str
+
+
+class GateBody(GateRow):
+    """A gate as it is decided on: `digest` is what a decision is bound to, `plan` the digest of the frozen plan."""
+
+    plan: str
+    purpose: str
+    waiting: WaitingBody | None
+    nodes: list[NodeLinesBody]
+    summary: plan_view.SummaryBody
+    requests: list[RequestBody]
+    missing: list[str]
+    certificates: list[CertificateBody]
+    database: DatabaseCostsBody | None
+    notices: list[str]
+
+
+def row(who: Person, here: Server, one: OpenGate, stages: tuple[StageState, ...]) -> GateRow:
+    """Return *one* as the inbox shows it to *who*."""
+    state = here.journal.state(one.run)
+    at = one.state
+    return GateRow(
+        run=one.run,
+        lane=one.lane,
+        gate=one.gate.name,
+        id=one.gate.id,
+        kind=state.kind,
+        needs=one.gate.needs,
+        status=at.status,
+        digest=at.digest,
+        voided=str(at.summary.get("voided", "")),
+        opened_at=at.opened_at,
+        expires_at=at.expires_at,
+        decided_by=at.decided_by,
+        decided_at=at.decided_at,
+        reason=at.reason,
+        not_before=at.not_before,
+        requested_by=one.requested_by,
+        planned_by=state.planned_by,
+        four_eyes=one.four_eyes,
+        stages=[StageBody(**gate_view.stage_json(each)) for each in stages],
+        current_stage=rules.current(stages),
+        may=may(who, one, stages),
+    )
+
+
+def may(who: Person, one: OpenGate, stages: tuple[StageState, ...]) -> MayBody:
+    """Return whether *who* may decide, by the rules that a decision is held to."""
+    if one.state.status != "open":
+        why = f"It is {one.state.status} already."
+        return MayBody(approve=False, why_not_approve=why, reject=False, why_not_reject=why)
+    voter, why_not = Voter.of(who), {"approve": "", "reject": ""}
+    barred = one.others if one.four_eyes else {}
+    try:
+        rules.check_approval(voter, cluster=one.lane, stages=stages, barred_people=barred)
+    except CertbridgeError as error:
+        why_not["approve"] = str(error)
+    try:
+        rules.check_rejection(voter, cluster=one.lane, stages=stages, requested_by=one.requested_by, reason="asked")
+    except CertbridgeError as error:
+        why_not["reject"] = str(error)
+    return MayBody(
+        approve=not why_not["approve"],
+        why_not_approve=why_not["approve"],
+        reject=not why_not["reject"],
+        why_not_reject=why_not["reject"],
+    )
+
+
+def whole(who: Person, here: Server, one: OpenGate, now: datetime) -> GateBody:
+    """Return *one* with all that it shows to *who*."""
+    plan = here.plan(one.run)
+    (said,) = gate_view.described(here.journal, one.run, [one], now, plan)
+    lane = gate_view.behind(plan.lane(one.lane), one.gate.id)
+    stages = gate_view.stages_of(here.journal, [one])[one.run, one.gate.id]
+    made = [CertificateBody(**each) for each in said["made"]]
+    have = {each.wish for each in made}
+    return GateBody(
+        **row(who, here, one, stages).model_dump(),
+        plan=here.journal.state(one.run).digest,
+        purpose=plan.purpose,
+        waiting=None if said["waiting"] is None else WaitingBody(**_only(WaitingBody, said["waiting"])),
+        nodes=_nodes(plan, [step for step in lane.steps() if step.lines or step.interrupts]),
+        summary=plan_view.summary_body(replace(plan, lanes=(lane,), wishes=_of_lane(plan, one.lane))),
+        requests=[RequestBody(**_only(RequestBody, each)) for each in said["requests"]],
+        missing=[each["wish"] for each in said["requests"] if each["wish"] not in have],
+        certificates=made,
+        database=DatabaseCostsBody(**said["database"]) if said["database"] else None,
+        notices=list(one.state.summary.get("notices", ())),
+    )
+
+
+def _nodes(plan: Plan, steps: list[Step]) -> list[NodeLinesBody]:
+    found: dict[str, list[OrderedStep]] = {}
+    for order, step in enumerate(steps, 1):
+        part = plan_view.part_body(plan.kind, step)
+        found.setdefault(step.node, []).append(OrderedStep(order=order, **part.model_dump()))
+    return [NodeLinesBody(node=node, steps=mine) for node, mine in found.items()]
+
+
+def _of_lane(plan: Plan, lane: str) -> dict[str, Any]:
+    return {name: wish for name, wish in plan.wishes.items() if name.partition("/")[0] == lane}
+
+
+def _only(model: type[BaseModel], said: dict[str, Any]) -> dict[str, Any]:
+    return {name: said[name] for name in model.model_fields}
