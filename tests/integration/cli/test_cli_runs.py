@@ -274,6 +274,23 @@ def test_approval_for_a_time_when_it_is_void_is_refused(world):
     assert "within the next 30 days" in refused.stderr
 
 
+def test_an_approval_of_several_people_is_voted_for_and_shown(world):
+    """Stages, votes, who is missing and the clock; the CSRs come with the last vote."""
+    terms = "approvals: {sign: {stages: [{needs: 2}], decide_within: 7d}}"
+    world.fleet.write_text(FLEET.replace("fleet: test", f"fleet: test\n{terms}"))
+    run = world.at_gate()
+    first = world.say("gates", "approve", "--yes", "--reason", "names are right", by="bob")
+    assert first.stdout.startswith("voted for sign of lane seoul")
+    assert f"more people are needed: `certbridge gates show {run}` says who" in first.stderr
+    shown = world.ok("gates", "show")
+    assert "  stage 1: 2 of any group, 1 person missing\n    bob approved at " in shown
+    assert "  to be decided until " in shown
+    again = world.say("gates", "approve", "--yes", by="bob")
+    assert (again.exit_code, "bob approved at" in again.stderr) == (2, True)
+    assert world.ok("gates", "approve", "--yes", by="eve").startswith("approved sign of lane seoul")
+    assert "  the approval is good until " in world.ok("gates", "show")
+
+
 def test_rejection_stops_and_resume_opens_it_again(world):
     """A rejection carries its reason to whoever asked; after resume the gate is open again."""
     run = world.at_gate()
