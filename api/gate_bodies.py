@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from api import gate_view, plan_view
 from api.here import Server
+from api.plan_difference import LaneDifference
+from api.routes.plans import differences
 from workflows import gate as rules
 from workflows.actions import OpenGate
 from workflows.errors import CertbridgeError
@@ -133,7 +135,10 @@ class DatabaseCostsBody(BaseModel):
 
 
 class GateBody(GateRow):
-    """A gate as it is decided on: `digest` is what a decision is bound to, `plan` the digest of the frozen plan."""
+    """A gate as it is decided on: `digest` is what a decision is bound to, `plan` the digest of the frozen plan.
+
+    `difference` is that of this lane from the last plan of its cluster that succeeded.
+    """
 
     plan: str
     purpose: str
@@ -145,6 +150,7 @@ class GateBody(GateRow):
     certificates: list[CertificateBody]
     database: DatabaseCostsBody | None
     notices: list[str]
+    difference: LaneDifference
 
 
 def row(who: Person, here: Server, one: OpenGate, stages: tuple[StageState, ...]) -> GateRow:
@@ -219,6 +225,7 @@ def whole(who: Person, here: Server, one: OpenGate, now: datetime) -> GateBody:
         certificates=made,
         database=DatabaseCostsBody(**said["database"]) if said["database"] else None,
         notices=list(one.state.summary.get("notices", ())),
+        difference=differences(here, replace(plan, lanes=(plan.lane(one.lane),)), run=one.run)[0],
     )
 
 

@@ -62,6 +62,7 @@ def test_a_gate_shows_all_that_is_decided_on(seeded, gate):
     assert first["signature"].endswith("-sha256")
     assert shown["missing"] == ["seoul/cms1/callbridge", "seoul/cms2/callbridge"]
     assert [(one["group"], one["needs"], one["missing"]) for one in shown["stages"]] == [("", 1, 1)]
+    assert (shown["difference"]["lane"], shown["difference"]["run"]) == ("seoul", "")
     opened, expires = (datetime.fromisoformat(shown[name]) for name in ("opened_at", "expires_at"))
     assert abs(expires - opened - timedelta(days=14)) < timedelta(seconds=1)
     assert (shown["may"]["approve"], shown["may"]["reject"], shown["requested_by"]) == (True, True, "olga")
