@@ -2,6 +2,7 @@
 
     fleet trust survey plan run runs gates journal database   the commands, one module each
     running                                                   up, down, doctor, demo, simulator, worker, beat
+    elsewhere remote                                          login, and the commands over the API of another machine
     output progress surroundings                              what they share: printing, waiting, settings, identity
     following plan_text run_text gate_text reading_plans      what they show and start
     reference                                                 writes docs/reference/cli.md from all of this
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from api.cli import database, fleet, gates, journal, plan, run, running, runs, survey, trust, users
+from api.cli import database, elsewhere, fleet, gates, journal, plan, run, running, runs, survey, trust, users
 from api.cli.output import note, show_error
 from workflows.errors import CertbridgeError
 
@@ -57,8 +58,13 @@ app = typer.Typer(
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")] = False,
+    remote: Annotated[
+        bool | None,
+        typer.Option("--remote/--local", help="Work over the API that was logged in to, or on this machine."),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and end.", is_eager=True)] = False,
 ) -> None:
+    elsewhere.Choice.remote = remote
     del debug  # read by _Commands.invoke
     if version:
         from importlib.metadata import version as version_of
@@ -67,7 +73,7 @@ def _options(
         raise typer.Exit
 
 
-for _module in (running, fleet, trust, survey, plan, run, runs, gates, users, journal, database):
+for _module in (running, elsewhere, fleet, trust, survey, plan, run, runs, gates, users, journal, database):
     _module.register(app)
 
 

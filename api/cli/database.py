@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.elsewhere import need_here
 from api.cli.output import note, say
 from api.cli.surroundings import YesOption, confirm, load_settings
 from api.planning import WORKER_WITHIN_S
@@ -28,6 +29,7 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The backup."
 def register(app: typer.Typer) -> None:
     """Add the commands to *app*."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.callback()(lambda: need_here("`db`"))
     group.command("migrate")(migrate)
     group.command("backup")(backup)
     group.command("restore")(restore)

@@ -52,7 +52,7 @@ class World:
             **more,
         )
         self.settings = settings
-        self.environment = own | settings.environment()
+        self.environment = own | settings.environment() | {"CERTBRIDGE_API_URL": "local"}
 
     def __enter__(self) -> Self:
         return self

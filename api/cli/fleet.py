@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, Table, counted, emit, say, show, show_warnings
 from api.cli.surroundings import FleetOption, read_fleet
 
@@ -43,6 +44,7 @@ def check(fleet: FleetOption = None, output: OutputOption = Format.TABLE) -> Non
     )
 
 
+@over_api("show_fleet")
 def show_fleet(
     fleet: FleetOption = None,
     schema: bool = typer.Option(False, "--schema", help="Show the JSON Schema of the inventory, for editors."),

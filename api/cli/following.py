@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -32,7 +32,7 @@ WAITS_AGAIN = timedelta(minutes=1)
 _WORKERS_S = 5.0
 _LOST_S = 30.0
 _OVER = frozenset({"done", "failed", "parked"})
-_TOLD = frozenset(
+TOLD = frozenset(
     {
         Kind.STEP_DONE,
         Kind.STEP_FAILED,
@@ -65,7 +65,7 @@ def carry_out(journal: Journal, plan: Plan, *, by: str, what: str) -> RunState:
     run = new_run_id(now())
     start_run(journal, plan, by=by, run=run)
     steps = [step for lane in plan.lanes for step in lane.steps()]
-    with Progress(what, len(steps)) as progress, _leaving(run):
+    with Progress(what, len(steps)) as progress, leaving(run):
         look_for_workers = _Every(_WORKERS_S, partial(_check_workers, journal, run))
         while True:
             state = journal.state(run)
@@ -84,7 +84,7 @@ def carry_out(journal: Journal, plan: Plan, *, by: str, what: str) -> RunState:
 def watch(journal: Journal, run: str) -> int:
     """Show how *run* goes on until it ends or waits for people; return the exit code of DESIGN.md section 9."""
     plan = Plan.from_json(journal.plan(run))
-    with _leaving(run):
+    with leaving(run):
         shown = _watch_live(journal, run, plan) if sys.stderr.isatty() else _watch_lines(journal, run, plan)
     events = journal.events(run) if plan.kind == DATABASE else ()
     run_text.show_end(view(plan, journal.state(run), now=now(), events=events))
@@ -115,7 +115,7 @@ def _watch_lines(journal: Journal, run: str, plan: Plan) -> RunView:
     while True:
         for event in journal.events(run, after=told):
             told = event.n
-            if event.kind in _TOLD:
+            if event.kind in TOLD:
                 note(line_of(event))
             elif event.kind is Kind.STEP_WAITING and (said := waits.news(event)):
                 note(said)
@@ -128,8 +128,13 @@ def _watch_lines(journal: Journal, run: str, plan: Plan) -> RunView:
 
 def _last_decision(journal: Journal, run: str) -> int:
     """Return the number of the event just before a person moved the run last; what was before is in `runs show`."""
+    return last_decision(journal.events(run))
+
+
+def last_decision(events: Sequence[Event]) -> int:
+    """Return the number of the event of *events* just before a person moved the run last."""
     decisions = {Kind.GATE_APPROVED, Kind.GATE_REJECTED, Kind.LANE_RESUMED}
-    numbers = [event.n for event in journal.events(run) if event.kind in decisions]
+    numbers = [event.n for event in events if event.kind in decisions]
     if not numbers:
         return 0
     first = numbers[-1]
@@ -215,7 +220,7 @@ class _Every:
             self._function()
 
 
-class _leaving:  # noqa: N801 - reads as the context manager it is
+class leaving:  # noqa: N801 - reads as the context manager it is
     """Tells who presses Ctrl-C that the run goes on without them."""
 
     def __init__(self, run: str) -> None:

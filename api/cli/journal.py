@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, Table, emit, note, plain, say, show
 from api.cli.surroundings import open_journal, run_id, write_private
 from workflows.errors import JournalError
@@ -30,10 +32,16 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="journal", help="Read, verify and export the journal.")
 
 
+@over_api("show_events")
 def show_events(run: RunArgument, output: OutputOption = Format.TABLE) -> None:
     """Show every event of a run in order."""
     with open_journal() as journal:
         found = _events(journal, run_id(journal, run))
+    show_found(found, output)
+
+
+def show_found(found: Sequence[Event], output: Format) -> None:
+    """Show events."""
     if output is not Format.TABLE:
         emit(found, output)
         return
@@ -51,12 +59,18 @@ def show_events(run: RunArgument, output: OutputOption = Format.TABLE) -> None:
     show(Table(columns=("n", "at", "event", "where", "who", "what"), rows=rows))
 
 
+@over_api("verify")
 def verify(run: RunArgument, output: OutputOption = Format.TABLE) -> None:
     """Say whether the chain of a run is whole: nothing changed, missing, moved or cut off (else exit 1)."""
     with open_journal() as journal:
         name = run_id(journal, run)
         count = len(_events(journal, name))
         problems = journal.verify(name)
+    tell_verified(name, count, problems, output)
+
+
+def tell_verified(name: str, count: int, problems: Sequence[str], output: Format) -> None:
+    """Say whether the chain of a run is whole. Raises: typer.Exit: it is not."""
     if output is not Format.TABLE:
         emit({"run": name, "events": count, "whole": not problems, "problems": problems}, output)
     elif not problems:
@@ -68,6 +82,7 @@ def verify(run: RunArgument, output: OutputOption = Format.TABLE) -> None:
         raise typer.Exit(1)
 
 
+@over_api("export")
 def export(
     run: RunArgument,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else standard output.")] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, emit, note, say, show_warnings
 from api.cli.plan_database import DatabaseOption, PrimaryOption, SchemaOption, show_planning_warnings
 from api.cli.surroundings import (
@@ -46,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.command("plan")(show_plan)
 
 
+@over_api("plan")
 def show_plan(
     fleet: FleetOption = None,
     cluster: ClusterOption = None,
@@ -65,6 +67,11 @@ def show_plan(
     """Show what is due and every line that would be typed, with what it interrupts and the way back."""
     choice = DatabaseChoice(purpose=database, primary=primary, upgrade_schema=upgrade_schema)
     made = from_options(fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at)
+    show_made(made, save, output)
+
+
+def show_made(made: Plan, save: Path | None, output: Format) -> None:
+    """Show a plan, and write it to *save*."""
     from api.plan_view import to_document
 
     if save is not None:

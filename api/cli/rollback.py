@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli import preview_text
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, bare, emit, note, say
 from api.cli.surroundings import YesOption, account, confirm, load_settings, now, open_journal, run_id
 from workflows.errors import NothingToUndo
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or @latest.")]
 
 
+@over_api("rollback")
 def rollback(
     run: RunArgument,
     lane: Annotated[

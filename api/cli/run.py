@@ -16,6 +16,7 @@ import typer
 
 from api import planning
 from api.cli import plan as plans
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, emit, note, say
 from api.cli.plan_database import DatabaseOption, PrimaryOption, SchemaOption
 from api.cli.surroundings import (
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.command("run")(run)
 
 
+@over_api("run")
 def run(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A plan from `certbridge plan --save`.")] = None,
     fleet: FleetOption = None,
@@ -72,7 +74,6 @@ def run(
         made = plans.from_options(
             fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at, warn=False
         )
-    from api.cli import plan_text
     from workflows.actions import resources_of
     from workflows.journal import runs
 
@@ -85,11 +86,7 @@ def run(
         need_worker(journal)
         # Nobody reads a plan that cannot begin.
         journal.read(partial(runs.check_free, resources=resources_of(made)))
-        # Who says `--yes` has seen the lines before, in the plan.
-        shown = plan_text.short_lines(made) if yes else plan_text.lines(made, first=True)
-        for line in (*shown, *plan_text.notices(made)):
-            note("".join(span if isinstance(span, str) else span[0] for span in line))
-        note(f"digest {made.digest()}; whatever interrupts a service waits behind the gates")
+        show_lines(made, yes=yes)
         confirm("Begin with these lines?", yes=yes)
         name = start(journal, settings, made, by=account())
         if output is Format.TABLE:
@@ -101,6 +98,16 @@ def run(
 
             raise typer.Exit(follow(journal, name))
     note(f"follow it with `certbridge runs watch {name}`")
+
+
+def show_lines(made: Plan, *, yes: bool) -> None:
+    """Show what is begun with; who says `--yes` has seen the lines before, in the plan."""
+    from api.cli import plan_text
+
+    shown = plan_text.short_lines(made) if yes else plan_text.lines(made, first=True)
+    for line in (*shown, *plan_text.notices(made)):
+        note("".join(span if isinstance(span, str) else span[0] for span in line))
+    note(f"digest {made.digest()}; whatever interrupts a service waits behind the gates")
 
 
 def start(journal: Journal, settings: Settings, made: Plan, *, by: str) -> str:

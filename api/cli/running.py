@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from api.cli.elsewhere import need_here
 from api.cli.surroundings import FleetOption, load_settings
 from workflows.errors import InputError
 
@@ -43,11 +44,13 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all runs; `down` stops it.")] = False,
 ) -> None:
     """Start broker, workers, clock, API, pages and Flower on this machine, and stay until Ctrl-C."""
+    need_here("`up`")
     _become("workers.supervisor", "up", *(["--detach"] if detach else []))
 
 
 def down() -> None:
     """Stop what `up` started: workers end the steps they have, the broker goes last."""
+    need_here("`down`")
     _become("workers.supervisor", "down")
 
 
@@ -91,11 +94,13 @@ def worker(
     threads: Annotated[int, typer.Option(min=0, help="Steps at the same time; 0: as the settings say.")] = 0,
 ) -> None:
     """Be one worker in the foreground (systemd, containers); TERM stops it politely."""
+    need_here("`worker`")
     _become("workers.supervisor", "worker", queue.value, "--name", name, "--threads", str(threads))
 
 
 def beat() -> None:
     """Be the clock in the foreground (systemd, containers); one of it is enough."""
+    need_here("`beat`")
     _become("workers.supervisor", "beat")
 
 
@@ -167,6 +172,8 @@ def doctor(
 ) -> None:
     """Check broker, database, workers, inventory, credentials, host keys and clocks; each fault with its remedy."""
     from api.cli.doctor import examine
+
+    need_here("`doctor`")
 
     raise typer.Exit(examine(fleet, wake=credential))
 

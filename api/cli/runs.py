@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from api.cli import preview_text, rollback, run_text
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, Table, bare, emit, moment, note, plain, say, show
 from api.cli.surroundings import (
     YesOption,
@@ -48,6 +50,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="runs", help="List, show, follow, resume, pause, cancel, roll back and report runs.")
 
 
+@over_api("list_runs")
 def list_runs(
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at the most.")] = 20,
     output: OutputOption = Format.TABLE,
@@ -55,6 +58,11 @@ def list_runs(
     """List runs, newest first."""
     with open_journal() as journal:
         found = journal.runs(limit=limit)
+    show_list(found, output)
+
+
+def show_list(found: Sequence[RunSummary], output: Format) -> None:
+    """Show a list of runs."""
     if output is not Format.TABLE:
         emit([plain(one) | {"status": _status(one)} for one in found], output)
         return
@@ -73,10 +81,16 @@ def list_runs(
     show(Table(columns=("run", "kind", "fleet", "asked for by", "at", "status", "lanes"), rows=rows))
 
 
+@over_api("show_run")
 def show_run(run: RunArgument, output: OutputOption = Format.TABLE) -> None:
     """Show the tree of lanes and steps with states and times, errors with remedies, and what it waits for."""
     with open_journal() as journal:
         shown = look(journal, run_id(journal, run))
+    show_one(shown, output)
+
+
+def show_one(shown: RunView, output: Format) -> None:
+    """Show a run."""
     if output is not Format.TABLE:
         emit(shown, output)
         return
@@ -86,6 +100,7 @@ def show_run(run: RunArgument, output: OutputOption = Format.TABLE) -> None:
         say(("notice: ", "yellow"), notice)
 
 
+@over_api("watch")
 def watch(run: RunArgument) -> None:
     """Follow a run until it ends (exit 0 or 1), waits for people (3), or was stopped (4)."""
     from api.cli.following import watch as follow
@@ -95,6 +110,7 @@ def watch(run: RunArgument) -> None:
     raise typer.Exit(code)
 
 
+@over_api("resume")
 def resume(
     run: RunArgument,
     lane: LaneOption = "",
@@ -110,13 +126,14 @@ def resume(
         actions.lanes_of(journal, name, lane)
         found = previews.resume(_plan(journal, name), journal.state(name), lane=lane)
         if preview:
-            _show_preview(found, output)
+            show_preview(found, output)
             return
-        _note_preview(found, output)
+        note_preview(found, output)
         moved = actions.resume(journal, name, by=account(), lane=lane)
-    _tell(name, moved, ("goes on", "go on"), "moves already", found, output)
+    tell(name, moved, ("goes on", "go on"), "moves already", found, output)
 
 
+@over_api("pause")
 def pause(
     run: RunArgument,
     lane: LaneOption = "",
@@ -134,18 +151,19 @@ def pause(
         actions.lanes_of(journal, name, lane)
         found = previews.pause(_plan(journal, name), journal.state(name), lane=lane)
         if preview:
-            _show_preview(found, output)
+            show_preview(found, output)
             return
-        _note_preview(found, output)
+        note_preview(found, output)
         moved = actions.pause(journal, name, by=account(), lane=lane, reason=reason)
         stands = _stands(journal, name)
     held = ("is held at its next step border", "are held at their next step borders")
-    _tell(name, moved, held, "does not move anyway", found, output)
+    tell(name, moved, held, "does not move anyway", found, output)
     if stands:
         _tell_standing(stands)
         note(f"The lines to go on or back by hand are in {_runbook_file(settings, name)}")
 
 
+@over_api("cancel")
 def cancel(
     run: RunArgument,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the journal.")] = "",
@@ -162,18 +180,18 @@ def cancel(
         name = run_id(journal, run)
         found = previews.cancel(_plan(journal, name), journal.state(name))
         if preview:
-            _show_preview(found, output)
+            show_preview(found, output)
             return
         if not found.lanes:
-            _tell(name, (), ("", ""), _over(journal, name), found, output)
+            tell(name, (), ("", ""), _over(journal, name), found, output)
             return
-        _note_preview(found, output)
+        note_preview(found, output)
         if found.standing:
             note(f"The lines to finish or to go back by hand are in {_runbook_file(settings, name)}")
         confirm(f"End run {name} for good?", yes=yes)
         moved = actions.cancel(journal, name, by=account(), reason=reason)
         working = _at_work(journal, name)
-    _tell(name, moved, ("is cancelled", "are cancelled"), "was over already", found, output)
+    tell(name, moved, ("is cancelled", "are cancelled"), "was over already", found, output)
     if working:
         note(f"It ends when the step that runs has ended: {', '.join(working)}")
     if found.standing:
@@ -181,6 +199,7 @@ def cancel(
         note(f"`certbridge runs runbook {name}` shows it as the journal has it now, also without an engine.")
 
 
+@over_api("report")
 def report(
     run: RunArgument,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else RUN.html.")] = None,
@@ -264,7 +283,7 @@ def _plan(journal: Journal, run: str) -> Plan:
     return Plan.from_json(journal.plan(run))
 
 
-def _show_preview(found: Preview, output: Format) -> None:
+def show_preview(found: Preview, output: Format) -> None:
     """Show what would come of it as the result: nothing else happens."""
     if output is not Format.TABLE:
         emit(found, output)
@@ -273,7 +292,7 @@ def _show_preview(found: Preview, output: Format) -> None:
         say(*line)
 
 
-def _note_preview(found: Preview, output: Format) -> None:
+def note_preview(found: Preview, output: Format) -> None:
     """Show what will come of it before it happens; in JSON it comes with the result."""
     if output is Format.TABLE:
         for line in preview_text.lines(found):
@@ -295,9 +314,7 @@ def _at_work(journal: Journal, run: str) -> list[str]:
     return [step.id for lane in state.lanes.values() for step in lane.steps.values() if step.status == "running"]
 
 
-def _tell(
-    run: str, moved: tuple[str, ...], done: tuple[str, str], nothing: str, found: Preview, output: Format
-) -> None:
+def tell(run: str, moved: tuple[str, ...], done: tuple[str, str], nothing: str, found: Preview, output: Format) -> None:
     """Say what came of it: *done* in the words for one lane and for several, *nothing* where no lane moved."""
     if output is not Format.TABLE:
         emit({"run": run, "lanes": moved, "preview": found}, output)

@@ -56,8 +56,10 @@ def load_settings() -> Settings:
 @contextmanager
 def open_journal(settings: Settings | None = None) -> Iterator[Journal]:
     """Give the journal that the settings name. Raises: SettingsError, JournalError."""
+    from api.cli.elsewhere import need_here
     from workflows.journal import Journal
 
+    need_here("This command")
     with Journal.open((settings or load_settings()).database_url) as journal:
         yield journal
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, Span, Table, emit, note, say, show
 from api.cli.surroundings import (
     ClusterOption,
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
     app.command("survey")(survey)
 
 
+@over_api("survey")
 def survey(
     fleet: FleetOption = None,
     cluster: ClusterOption = None,

@@ -1,0 +1,421 @@
+"""The commands over the API: each asks for values and hands them to the functions that print them locally.
+
+`elsewhere.over_api` calls these with the client and the command's own options. What a command cannot do from another
+machine is said, not left out silently.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from api.cli import preview_text, run_text
+from api.cli.output import Format, Table, bare, emit, note, say, show
+from api.cli.surroundings import confirm, write_private
+from api.client import Away, Client, as_value, part
+from api.run_view import RunView
+from workflows.errors import InputError
+from workflows.journal import Event, Kind
+from workflows.journal.store import RunSummary
+from workflows.preview import Preview
+
+if TYPE_CHECKING:
+    from workflows.plan import Plan
+
+LOOK_S = 1.0
+_AWAY_S = 120.0
+
+
+# ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def list_runs(client: Client, limit: int, output: Format) -> None:
+    """As `runs list`."""
+    from api.cli.runs import show_list
+
+    found: list[RunSummary] = []
+    while len(found) < limit:
+        page = client.get("/api/runs", limit=min(500, limit - len(found)), offset=len(found))
+        found += [as_value(RunSummary, one) for one in page["items"]]
+        if page["next_offset"] is None:
+            break
+    show_list(found, output)
+
+
+def show_run(client: Client, run: str, output: Format) -> None:
+    """As `runs show`."""
+    from api.cli.runs import show_one
+
+    show_one(look(client, run_id(client, run)), output)
+
+
+def look(client: Client, run: str) -> RunView:
+    """Return how *run* stands, all its lanes."""
+    found = client.get(f"/api/runs/{part(run)}", limit=500)
+    while len(found["lanes"]) < found["lanes_total"]:
+        more = client.get(f"/api/runs/{part(run)}", limit=500, offset=len(found["lanes"]))["lanes"]
+        if not more:
+            break
+        found["lanes"] += more
+    return as_value(RunView, found)
+
+
+def run_id(client: Client, run: str) -> str:
+    """Return the id that *run* means; `@latest` as `surroundings.run_id`. Raises: InputError."""
+    if run != "@latest":
+        return run
+    from workflows.actions import READING_KINDS
+
+    latest = client.get("/api/runs", limit=200)["items"]
+    if not latest:
+        raise InputError("There is no run yet.", remedy="Start one with `certbridge run`.")
+    return str(next((one["run"] for one in latest if one["kind"] not in READING_KINDS), latest[0]["run"]))
+
+
+def watch(client: Client, run: str) -> None:
+    """As `runs watch`."""
+    raise typer.Exit(follow(client, run_id(client, run)))
+
+
+def follow(client: Client, run: str) -> int:
+    """Tell how *run* goes on until it ends or waits for people; return the exit code. The server may be away a while.
+
+    Events are asked for by their number, so that none is missed and none told twice after a lost connection.
+    """
+    from api.cli.following import TOLD, Waits, exit_code, leaving, line_of
+
+    told, waits, lost = _last_decision(client, run), Waits(), 0.0
+    with leaving(run):
+        while True:
+            try:
+                fresh = events(client, run, after=told)
+                shown = look(client, run)
+                lost = 0.0
+            except Away as away:
+                lost = lost or time.monotonic()
+                if time.monotonic() - lost > _AWAY_S:
+                    raise
+                note(f"{away}; trying again", "yellow")
+                time.sleep(LOOK_S)
+                continue
+            for event in fresh:
+                if event.kind in TOLD:
+                    note(line_of(event))
+                elif event.kind is Kind.STEP_WAITING and (said := waits.news(event)):
+                    note(said)
+            told += len(fresh)
+            code = exit_code(shown)
+            if code is not None:
+                run_text.show_end(shown)
+                return code
+            time.sleep(LOOK_S)
+
+
+def _last_decision(client: Client, run: str) -> int:
+    from api.cli.following import last_decision
+
+    found = events(client, run)
+    numbers = {event.n: place for place, event in enumerate(found)}
+    last = last_decision(found)
+    # Places count what this person may see, numbers all that there is.
+    return next((place for n, place in numbers.items() if n > last), len(found))
+
+
+def events(client: Client, run: str, after: int = 0) -> list[Event]:
+    """Return the events of *run* that this person may see, but for the first *after*."""
+    found: list[Event] = []
+    offset: int | None = after
+    while offset is not None:
+        page = client.get("/api/journal", run=run, order="oldest", limit=500, offset=offset)
+        found += [as_value(Event, one) for one in page["items"]]
+        offset = page["next_offset"]
+    return found
+
+
+def resume(client: Client, run: str, lane: str, preview: bool, output: Format) -> None:
+    """As `runs resume`."""
+    _act(client, "resume", run, ("goes on", "go on"), "moves already", lane=lane, preview=preview, output=output)
+
+
+def pause(client: Client, run: str, lane: str, reason: str, preview: bool, output: Format) -> None:
+    """As `runs pause`."""
+    held = ("is held at its next step border", "are held at their next step borders")
+    still = "does not move anyway"
+    _act(client, "pause", run, held, still, lane=lane, reason=reason, preview=preview, output=output)
+
+
+def cancel(client: Client, run: str, reason: str, yes: bool, preview: bool, output: Format) -> None:
+    """As `runs cancel`."""
+    done = ("is cancelled", "are cancelled")
+    _act(
+        client,
+        "cancel",
+        run,
+        done,
+        "was over already",
+        reason=reason,
+        preview=preview,
+        output=output,
+        question="End run {run} for good?",
+        yes=yes,
+    )
+
+
+def _act(
+    client: Client,
+    action: str,
+    run: str,
+    done: tuple[str, str],
+    nothing: str,
+    *,
+    output: Format,
+    preview: bool,
+    lane: str = "",
+    reason: str = "",
+    question: str = "",
+    yes: bool = True,
+) -> None:
+    from api.cli.runs import note_preview, show_preview, tell
+
+    name = run_id(client, run)
+    wanted = {"lane": lane} if lane else {}
+    found = as_value(Preview, client.get(f"/api/runs/{part(name)}/{action}/preview", **wanted))
+    if preview:
+        show_preview(found, output)
+        return
+    if not found.lanes and action == "cancel":
+        tell(name, (), done, nothing, found, output)
+        return
+    note_preview(found, output)
+    if question:
+        confirm(question.format(run=name), yes=yes)
+    moved = client.post(f"/api/runs/{part(name)}/{action}", {"reason": reason, **wanted})["lanes"]
+    tell(name, tuple(moved), done, nothing, found, output)
+
+
+def rollback(
+    client: Client, run: str, lane: str, yes: bool, preview: bool, watch: bool, output: Format, **_: Any
+) -> None:
+    """As `runs rollback`; the survey that it is made from is taken first."""
+    name = run_id(client, run)
+    shown = look(client, name)
+    nodes = sorted({one.node for at in shown.lanes if not lane or at.name == lane for one in at.parts if one.node})
+    if nodes:
+        _survey(client, {"nodes": nodes})
+    wanted = {"lane": lane} if lane else {}
+    found = client.get(f"/api/runs/{part(name)}/rollback/preview", **wanted)
+    lines = [
+        *_typed(found["shown"]),
+        *("".join(bare(s) for s in line) for line in preview_text.lines(as_value(Preview, found))),
+    ]
+    for text in lines if output is Format.TABLE else ():
+        (say if preview else note)(text)
+    if preview:
+        if output is not Format.TABLE:
+            emit({"run": "", "digest": found["digest"], "preview": found}, output)
+        return
+    confirm(f"End run {name} for good, and begin with these lines?", yes=yes)
+    fresh = client.post(f"/api/runs/{part(name)}/rollback", {"digest": found["digest"], **wanted})
+    _started(client, fresh, watch=watch, output=output)
+
+
+def report(client: Client, run: str, out: Path | None) -> None:
+    """As `runs report`."""
+    name = run_id(client, run)
+    file = out or Path(f"{name}.html")
+    write_private(file, client.read(f"/api/runs/{part(name)}/report"))
+    say(str(file))
+
+
+# ── journal ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def show_events(client: Client, run: str, output: Format) -> None:
+    """As `journal show`."""
+    from api.cli.journal import show_found
+
+    show_found(events(client, run_id(client, run)), output)
+
+
+def verify(client: Client, run: str, output: Format) -> None:
+    """As `journal verify`; the machine of the journal counts and compares."""
+    from api.cli.journal import tell_verified
+
+    name = run_id(client, run)
+    found = client.get("/api/journal/verify", run=name)
+    problems = tuple(text for chain in found["chains"] for text in chain["problems"])
+    count = client.get("/api/journal", run=name, limit=1)["total"]
+    tell_verified(name, count, problems, output)
+
+
+def export(client: Client, run: str, out: Path | None) -> None:
+    """As `journal export`: the events, each with its hash."""
+    data = client.read("/api/journal/export", run=run_id(client, run))
+    if out is None:
+        sys.stdout.write(data.decode())
+    else:
+        write_private(out, data)
+        say(str(out))
+
+
+# ── fleet, survey, plan, run ─────────────────────────────────────────────────────────────────────────────────────────
+def show_fleet(client: Client, fleet: Path | None, schema: bool, output: Format) -> None:
+    """Show the servers of the fleet of the API, with what the last survey found."""
+    _no_files(fleet=fleet)
+    if schema:
+        raise InputError("The schema is the same everywhere.", remedy="Say `certbridge --local fleet show --schema`.")
+    rows = list(client.every("/api/nodes"))
+    if output is not Format.TABLE:
+        emit(client.get("/api/fleet") | {"nodes": rows}, output)
+        return
+    columns = ("cluster", "node", "address", "release", "database", "days left")
+    shown = [
+        (
+            one["cluster"],
+            one["node"],
+            f"{one['address']}:{one['port']}",
+            one["release"] or "?",
+            one["database"],
+            "" if one["days_left"] is None else str(one["days_left"]),
+        )
+        for one in rows
+    ]
+    show(Table(columns=columns, rows=shown))
+
+
+def survey(
+    client: Client,
+    fleet: Path | None,
+    cluster: list[str] | None,
+    node: list[str] | None,
+    record: Path | None,
+    output: Format,
+) -> None:
+    """As `survey`, with what each service uses from the API's own list."""
+    _no_files(fleet=fleet, record=record)
+    shown = _survey(client, {"clusters": cluster or [], "nodes": node or []})
+    names = {one.node for at in shown.lanes for one in at.parts if one.node}
+    failed = {
+        one.node: dict(one.error or {"text": "it was not looked at"})
+        for at in shown.lanes
+        for one in at.parts
+        if one.node and one.status != "done"
+    }
+    found = [one for one in client.every("/api/certificates") if one["node"] in names]
+    if output is Format.TABLE:
+        columns = ("node", "service", "file", "ends", "days left")
+        rows = [
+            (one["node"], one["service"], one["file"], str(one["ends_at"] or "")[:10], str(one["days_left"]))
+            for one in found
+        ]
+        show(Table(columns=columns, rows=rows))
+    else:
+        emit({"run": shown.run, "certificates": found, "failed": failed}, output)
+    for name, error in failed.items():
+        note(f"{name}: {error.get('text', '')}", "red")
+        if error.get("remedy"):
+            note(f"  → {error['remedy']}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _survey(client: Client, wanted: dict[str, list[str]]) -> RunView:
+    from api.cli.following import leaving
+
+    run = client.post("/api/surveys", wanted)["run"]
+    with leaving(run):
+        while True:
+            shown = look(client, run)
+            if shown.outcome != "open" or not any(lane.moves for lane in shown.lanes):
+                return shown
+            time.sleep(LOOK_S / 2)
+
+
+def plan(client: Client, save: Path | None, output: Format, **wanted: Any) -> None:
+    """As `plan`, from the inventory and the surveys of the API."""
+    from api.cli.plan import show_made
+
+    show_made(make_plan(client, **wanted), save, output)
+
+
+def make_plan(
+    client: Client,
+    *,
+    fleet: Path | None,
+    cluster: list[str] | None,
+    node: list[str] | None,
+    certificate: list[str] | None,
+    database: str,
+    primary: str,
+    upgrade_schema: bool,
+    within: str,
+    survey: bool,
+    at: str | None,
+) -> Plan:
+    """Return the plan that the options mean; the API keeps it under its digest."""
+    from workflows.plan import Plan
+
+    _no_files(fleet=fleet)
+    if at:
+        raise InputError("`--now` is for the machine of the journal.", remedy="Leave it out.")
+    chosen = {"clusters": cluster or [], "nodes": node or []}
+    if survey:
+        _survey(client, chosen)
+    options = {"database": database, "primary": primary, "upgrade_schema": upgrade_schema, "within": within}
+    made = client.post("/api/plans", {**chosen, "certificates": certificate or [], **options})
+    for warning in made["warnings"]:
+        note(f"warning: {warning}", "yellow")
+    for why in made["why_nothing"]:
+        note(why)
+    return Plan.from_json(made["plan"])
+
+
+def run(client: Client, file: Path | None, yes: bool, watch: bool, output: Format, **wanted: Any) -> None:
+    """As `run`. A plan from a file is one that the API made and keeps."""
+    from api.cli import plan as planning
+    from api.cli.run import show_lines
+
+    if file is not None:
+        given = {name: value for name, value in wanted.items() if name != "within" and value}
+        if given:
+            raise InputError("A plan file says everything by itself.", remedy="Leave the selectors out, or the file.")
+        made = planning.read_document(file)
+    else:
+        made = make_plan(client, **wanted)
+    if made.empty:
+        note("Nothing is due: everything is as wanted.")
+        return
+    show_lines(made, yes=yes)
+    confirm("Begin with these lines?", yes=yes)
+    _started(client, client.post("/api/runs", {"plan": made.digest()}), watch=watch, output=output)
+
+
+def _started(client: Client, fresh: dict[str, Any], *, watch: bool, output: Format) -> None:
+    name = str(fresh["run"])
+    if output is Format.TABLE:
+        say(name)
+    else:
+        emit({"run": name, "digest": fresh["digest"]}, output)
+    if watch:
+        raise typer.Exit(follow(client, name))
+    note(f"follow it with `certbridge runs watch {name}`")
+
+
+def _typed(lanes: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines of a plan that a route shows, with their servers."""
+    return [
+        f"{one['node']}: {line['shown']}" if one["node"] else str(line["shown"])
+        for lane in lanes
+        for one in lane["parts"]
+        for line in one["lines"]
+    ]
+
+
+def _no_files(**given: Path | None) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"`--{name}` is for the machine of the engine; over the API its own inventory counts.",
+                remedy=f"Leave `--{name}` out.",
+            )

@@ -1,0 +1,224 @@
+"""The command line over the API: the same outputs, exit codes, sentences and remedies as on the machine itself."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+
+import keyring
+import pytest
+import uvicorn
+from keyring.backend import KeyringBackend
+from keyring.errors import NoKeyringError, PasswordDeleteError
+
+from api import serving
+from api.cli import elsewhere
+from api.client import Client, Target, check_url
+from workflows.errors import CertbridgeError, InputError
+from workflows.people import Permission
+
+
+@pytest.fixture
+def url(seeded) -> Iterator[str]:
+    """Give the address of a real server."""
+    listening = serving._bound("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(seeded.app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    listening.close()
+
+
+@pytest.fixture
+def there(seeded, url, monkeypatch, tmp_path):
+    """Give a function that runs a command over the API as somebody."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def say(*words: str, who: str = "olga", scopes=()):
+        with monkeypatch.context() as patched:
+            patched.setenv("CERTBRIDGE_API_URL", url)
+            patched.setenv("CERTBRIDGE_TOKEN", seeded.token(who, *scopes))
+            return seeded.world.say(*words)
+
+    return say
+
+
+class Memory(KeyringBackend):
+    """A keyring in memory."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], str] = {}
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """Keep it."""
+        self.kept[service, username] = password
+
+    def get_password(self, service: str, username: str) -> str | None:
+        """Return it."""
+        return self.kept.get((service, username))
+
+    def delete_password(self, service: str, username: str) -> None:
+        """Forget it."""
+        if self.kept.pop((service, username), None) is None:
+            raise PasswordDeleteError("none")
+
+
+class Broken(Memory):
+    """A keyring that no desktop stands behind; it fails as `keyring` does in a container."""
+
+    def set_password(self, *_: str) -> None:
+        """Fail."""
+        raise NoKeyringError("no backend")
+
+    get_password = delete_password = set_password  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def ring():
+    """Give a keyring of this test's own, so that nobody's is touched."""
+    before, mine = keyring.get_keyring(), Memory()
+    keyring.set_keyring(mine)
+    yield mine
+    keyring.set_keyring(before)
+
+
+def both(seeded, there, *words: str):
+    """Return what a command says on the machine and over the API: exit code, output."""
+    here, far = seeded.world.say(*words), there(*words)
+    return (here.exit_code, here.stdout), (far.exit_code, far.stdout)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("runs", "list"),
+        ("runs", "list", "-o", "json"),
+        ("runs", "show", "@latest"),
+        ("runs", "show", "@latest", "-o", "json"),
+        ("journal", "show", "@latest"),
+        ("journal", "show", "@latest", "-o", "json"),
+        ("runs", "pause", "@latest", "--preview"),
+        ("runs", "resume", "@latest", "--preview"),
+        ("runs", "watch", "@latest"),
+        ("plan",),
+    ],
+)
+def test_commands_say_the_same_as_on_the_machine(seeded, there, words):
+    seeded.waiting_run()
+    here, far = both(seeded, there, *words)
+    assert far == here
+    assert here[1]
+
+
+def test_a_run_is_planned_started_paused_and_cancelled(seeded, there):
+    seeded.survey()
+    seeded.world.beat()
+    started = there("run", "--yes")
+    assert started.exit_code == 0, started.stderr
+    run = started.stdout.strip()
+    assert seeded.journal.state(run).requested_by == "olga"
+    assert "seoul" in there("runs", "pause", run, "--reason", "lunch").stdout
+    assert seeded.journal.state(run).lanes["seoul"].status == "paused"
+    assert "goes on" in there("runs", "resume", run, "--lane", "seoul").stdout
+    refused = there("runs", "cancel", run)
+    assert (refused.exit_code, "--yes" in refused.stderr) == (2, True)
+    assert there("runs", "cancel", run, "--yes").exit_code == 0
+    assert seeded.journal.state(run).lanes["seoul"].status == "cancelled"
+
+
+def test_problems_are_the_errors_of_the_machine(seeded, there):
+    seeded.survey()
+    seeded.world.beat()
+    there("run", "--yes")
+    here, far = seeded.world.say("run", "--yes"), there("run", "--yes")
+    assert (far.exit_code, far.stderr.splitlines()[-2:]) == (here.exit_code, here.stderr.splitlines()[-2:])
+    unknown = there("runs", "show", "nothing")
+    assert (unknown.exit_code, "There is no run nothing" in unknown.stderr, "→" in unknown.stderr) == (2, True, True)
+    denied = there("run", "--yes", who="viola")
+    assert (denied.exit_code, "may not do this" in denied.stderr) == (1, True)
+
+
+def test_journal_is_verified_and_exported_by_who_may(seeded, there, tmp_path):
+    run = seeded.waiting_run()
+    whole = there("journal", "verify", run, who="audrey")
+    assert (whole.exit_code, "the chain is whole" in whole.stdout) == (0, True)
+    out = tmp_path / "out.ndjson"
+    assert there("journal", "export", run, "--out", str(out), who="audrey").exit_code == 0
+    assert [json.loads(line)["n"] for line in out.read_text().splitlines()][:2] == [1, 2]
+    assert there("journal", "verify", run).exit_code == 1
+    assert there("runs", "report", run, "--out", str(tmp_path / "r.html"), who="viola").exit_code == 0
+    assert run in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "words", [("doctor",), ("db", "migrate"), ("up",), ("down",), ("worker", "fleet"), ("beat",), ("trust", "cms1")]
+)
+def test_what_needs_the_machine_says_so(there, words):
+    refused = there(*words)
+    assert (refused.exit_code, "machine of the engine" in refused.stderr) == (2, True)
+    assert "--local" in refused.stderr
+
+
+def test_login_keeps_the_token_in_the_keyring_and_logout_forgets_it(seeded, url, ring, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    token = seeded.token("olga")
+    done = seeded.world.say("login", url, "--token-stdin", answer=f"{token}\n")
+    assert (done.exit_code, done.stdout) == (0, f"Logged in to {url} as olga; the token is in the keyring.\n")
+    assert ring.kept == {("certbridge", url): token}
+    files = [path.read_text() for path in (tmp_path / "config").rglob("*") if path.is_file()]
+    assert [token in text for text in files] == [False]
+    run = seeded.journal.runs(limit=1)
+    assert (seeded.world.say("runs", "list", "-o", "json").stdout, run) == ("[]\n", [])
+    assert seeded.world.say("doctor").exit_code == 2
+    assert seeded.world.say("--local", "runs", "list", "-o", "json").exit_code == 0
+    assert seeded.world.say("logout").stdout == f"Logged out of {url}.\n"
+    assert ring.kept == {}
+    elsewhere.Choice.remote = None
+    assert elsewhere.target() is None
+
+
+def test_without_a_keyring_a_private_file_is_told(seeded, url, monkeypatch, tmp_path):
+    keyring.set_keyring(Broken())
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    done = seeded.world.say("login", url, "--token-stdin", answer=f"{seeded.token('olga')}\n")
+    file = tmp_path / "config" / "certbridge" / "token"
+    assert f"the token is in the file {file}, which only you may read" in done.stdout
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert seeded.world.say("runs", "list").exit_code == 0
+    seeded.world.say("logout")
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("token", ["cbt_wrong", "", "two words"])
+def test_a_token_that_opens_nothing_is_not_kept(seeded, url, ring, monkeypatch, tmp_path, token):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    refused = seeded.world.say("login", url, "--token-stdin", answer=f"{token}\n")
+    assert (refused.exit_code, ring.kept) in [(1, {}), (2, {})]
+    assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.parametrize("url", ["http://certbridge.example.com", "ftp://x", "https://u:p@x", "nothing", "https://"])
+def test_a_token_is_sent_to_no_address_in_the_clear(url):
+    with pytest.raises(InputError):
+        check_url(url)
+
+
+def test_nobody_there_is_told_in_a_sentence():
+    with (
+        Client(Target(url="http://127.0.0.1:1", token="hidden")) as client,
+        pytest.raises(CertbridgeError, match="does not answer") as away,
+    ):
+        client.get("/api/me")
+    assert away.value.remedy()
+    assert "hidden" not in repr(Target(url="u", token="hidden")) + str(away.value)
+
+
+def test_a_token_for_reading_only_reads(there, seeded):
+    seeded.waiting_run()
+    assert there("runs", "list", scopes=(Permission.READ,)).exit_code == 0
+    assert there("runs", "pause", "@latest", scopes=(Permission.READ,)).exit_code == 1
