@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 LIMBO  ?= ../shared/vectors/x509-limbo.json
 
-.PHONY: demo test lint chaos longtests tools limbo lock clean help
+.PHONY: texts pictures demo test lint chaos longtests tools limbo lock clean help
 help:           ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -38,9 +38,18 @@ longtests: $(VENV)/.ready ## the tests that `make test` leaves out because they 
 	CERTBRIDGE_CHAOS=1 $(BIN)/python -m pytest -m chaos $(ARGS) tests
 
 tools:          ## install the other programs that some tests need (Debian, as root)
-	@missing=""; for p in openssl ssh sftp strace faketime; do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
-	if [ -z "$$missing" ]; then echo "tools: openssl, ssh, sftp, strace and faketime are here"; else \
-	echo "tools: installing for:$$missing"; apt-get update -qq && apt-get install -y -qq openssl openssh-client strace faketime; fi
+	@missing=""; for p in openssl ssh sftp strace faketime chromium npm; do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if [ -z "$$missing" ]; then echo "tools: openssl, ssh, sftp, strace, faketime, chromium and npm are here"; else \
+	echo "tools: installing for:$$missing"; apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssl openssh-client strace faketime chromium \
+	$$(command -v npm >/dev/null || echo nodejs npm); fi
+	@test -f .tools/node_modules/axe-core/axe.min.js || npm install --silent --no-fund --no-audit --prefix .tools axe-core@4.14.1
+
+texts: $(VENV)/.ready ## make the catalogues of the pages' texts anew (api/locale); translate what it says is missing
+	$(BIN)/python -m api.pages.extract
+
+pictures: $(VENV)/.ready ## take the pictures of the pages in docs/images/pages anew (needs chromium and a Korean font)
+	$(BIN)/python docs/images/make_screenshots.py
 
 limbo: $(VENV)/.ready ## run the cases of x509-limbo and list every deviation with its reason
 	@test -f $(LIMBO) || { echo "limbo: $(LIMBO) is missing. Get limbo.json from the repository C2SP/x509-limbo (Apache-2.0) and run: make limbo LIMBO=path"; exit 2; }

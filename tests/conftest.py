@@ -23,7 +23,10 @@ _PROGRAMS = {
     "needs_ssh": ("ssh", "sftp"),
     "needs_strace": ("strace",),
     "needs_faketime": ("faketime",),
+    "needs_chromium": ("chromium",),
+    "needs_axe": ("chromium",),
 }
+AXE = Path(__file__).parents[1] / ".tools/node_modules/axe-core/axe.min.js"
 _REMEDY = "run `make tools` (Debian, as root)"
 
 # Files of slow tests begin first, so that no process is left with a long one at the end while the others are idle.
@@ -52,6 +55,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose program is missing on a person's machine; where the tools are required (CI), fail instead."""
     for marker, programs in _PROGRAMS.items():
         missing = [program for program in programs if shutil.which(program) is None]
+        if marker == "needs_axe" and not AXE.is_file():
+            missing.append("axe-core")
         if item.get_closest_marker(marker) and missing:
             text = f"needs {', '.join(missing)}: {_REMEDY}"
             if os.environ.get("CERTBRIDGE_TOOLS_REQUIRED"):

@@ -13,6 +13,32 @@ from api.app import create_app
 from workflows.journal import accounts, entries
 from workflows.plan import Plan
 
+PAGES = (
+    "sign-in",
+    "invitation",
+    "problem",
+    "fleet",
+    "cluster",
+    "runs",
+    "run",
+    "run-done",
+    "step",
+    "journal",
+    "inbox",
+    "gate-sign",
+    "gate-go",
+    "gate-database",
+    "plan-new",
+    "plan",
+    "run-plan",
+    "pause",
+    "settings",
+    "users",
+    "webhooks",
+    "about",
+)
+"""The names of all pages, as `pages_of` has them."""
+
 
 class Served:
     """A server in a thread of its own; a context manager. *world* has `settings` and `journal`."""
@@ -25,6 +51,7 @@ class Served:
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.address = ""
+        self.runs: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -75,6 +102,14 @@ def pages_of(world: Any, runs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         "run-done": ("olivia", f"/runs/{runs['done']}"),
         "step": ("olivia", f"/runs/{runs['done']}/steps/{step.id}"),
         "journal": ("audrey", "/journal?verify=yes"),
+        "inbox": ("anna", "/gates"),
+        "gate-sign": ("anna", f"/runs/{runs['sign']}/gates/london/sign"),
+        "gate-go": ("anna", f"/runs/{runs['go']}/gates/busan/go"),
+        "gate-database": ("anna", f"/runs/{runs['rebuild']}/gates/seoul/point-of-no-return"),
+        "plan-new": ("olivia", "/plans/new"),
+        "plan": ("olivia", f"/plans/{runs['plan']}"),
+        "run-plan": ("olivia", f"/runs/{runs['go']}/plan"),
+        "pause": ("olivia", f"/runs/{runs['rebuild']}/pause"),
         "settings": ("olivia", "/settings"),
         "users": ("ada", "/settings/users"),
         "webhooks": ("ada", "/settings/webhooks"),

@@ -7,7 +7,7 @@ of pages and docs/images/make_screenshots.py look at the same world.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from tests.unit.core.fleets import file_of, node_facts
 from workflows import actions, papers
 from workflows.facts import CertificateFact, DatabaseFact, DatabaseMember, DatabaseState, FileFact, NodeFacts
 from workflows.inventory import Fleet, ResolvedFleet, select
-from workflows.journal import Journal, Transaction, accounts, claims, lanes, runs, stock
+from workflows.journal import Journal, Transaction, accounts, asked, claims, lanes, runs, stock
 from workflows.people import Grant, Role
 from workflows.plan import Lane, Plan, Step
 from workflows.procedures.database_cluster import Purpose, plan_database
@@ -115,13 +115,17 @@ class PagesWorld(World):
 
     def renewal(self, *clusters: str, by: str = "olivia", within: int = 60) -> str:
         """Start a renewal of *clusters* and return its run."""
-        fleet = self.resolved()
-        known = {node: facts(node, nodes) for nodes in CLUSTERS.values() for node in nodes}
-        wanted = select(fleet, clusters)
-        plan = plan_renewal(fleet, known, now=datetime.now(UTC), within=timedelta(days=within), wanted=wanted)
+        plan = self._renewal_plan(clusters, within)
         run = actions.new_run_id(datetime.now(UTC))
         actions.start_run(self.journal, plan, by=by, run=run)
         return run
+
+    def _renewal_plan(self, clusters: Sequence[str], within: int) -> Plan:
+        fleet = self.resolved()
+        latest = self.journal.read(partial(stock.latest_facts, nodes=[node.name for node in fleet.nodes]))
+        known = {node: NodeFacts.from_json(said) for node, (_, _, said) in latest.items()}
+        wanted = select(fleet, clusters)
+        return plan_renewal(fleet, known, now=datetime.now(UTC), within=timedelta(days=within), wanted=wanted)
 
     def rebuild(self, by: str = "oscar") -> str:
         """Start a rebuild of the database cluster of seoul and return its run."""
@@ -166,7 +170,16 @@ class PagesWorld(World):
         self.advance(rebuild)
         self.decide(rebuild, "point-of-no-return")
         self.at_join(rebuild)
-        return {"cancelled": stopped, "done": done, "go": go, "sign": sign, "rebuild": rebuild}
+        plan = self.planned("lab")
+        return {"cancelled": stopped, "done": done, "go": go, "sign": sign, "rebuild": rebuild, "plan": plan}
+
+    def planned(self, *clusters: str, by: str = "olivia") -> str:
+        """Keep a plan that nobody has started, and return its digest."""
+        plan = self._renewal_plan(clusters, 60)
+        about = {"lanes": [one.name for one in plan.lanes], "nodes": len(plan.nodes()), "steps": 1, "empty": plan.empty}
+        keep = partial(asked.keep_plan, digest=plan.digest(), kind=plan.kind, purpose="", by=by, about=about)
+        self.journal.write(partial(keep, plan=plan.to_json()))
+        return plan.digest()
 
     def at_join(self, run: str) -> None:
         """Go on until the first replica joins, and stay there: the server has said nothing final yet."""

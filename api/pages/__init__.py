@@ -7,6 +7,14 @@ from fastapi import APIRouter
 
 def routers() -> tuple[APIRouter, ...]:
     """Return the routers of all pages, in the order in which paths are looked for."""
-    from api.pages import fleet, journal, preferences, runs, settings
+    from api.pages import fleet, gates, journal, plans, preferences, runs, settings
 
-    return (preferences.router, fleet.router, runs.router, journal.router, settings.router)
+    return (
+        preferences.router,
+        fleet.router,
+        gates.router,
+        runs.router,
+        plans.router,
+        journal.router,
+        settings.router,
+    )

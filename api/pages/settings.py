@@ -62,7 +62,7 @@ def make_token(
     who: Oneself, here: Here, request: Request, name: Text, scopes: Texts = None, days: Annotated[int, Form()] = 90
 ) -> Response:
     """Make a token; its secret is shown this once."""
-    body = _body(tokens.NewToken, name=name, scopes=scopes or [], days=days)
+    body = body_of(tokens.NewToken, name=name, scopes=scopes or [], days=days)
     return _account(who, here, request, made=tokens.make_token(who, here, body))
 
 
@@ -98,7 +98,7 @@ def add_user(
     who: Manager, here: Here, request: Request, name: Text, display: Text = "", grants: Text = "", groups: Text = ""
 ) -> Response:
     """Make an account with its invitation, which is shown this once."""
-    body = _body(users.NewUser, name=name, display=display, grants=_grants(grants), groups=_words(groups))
+    body = body_of(users.NewUser, name=name, display=display, grants=_grants(grants), groups=_words(groups))
     made = users.add_user(who, here, body)
     return _users(who, here, request, invitation=users.invite_user(who, here, made.account))
 
@@ -108,7 +108,7 @@ def change_user(
     who: Manager, here: Here, account: str, grants: Text = "", groups: Text = "", active: Text = ""
 ) -> RedirectResponse:
     """Change what is granted to an account, its groups, and whether it may sign in."""
-    body = _body(users.ChangedUser, grants=_grants(grants), groups=_words(groups), active=bool(active))
+    body = body_of(users.ChangedUser, grants=_grants(grants), groups=_words(groups), active=bool(active))
     users.change_user(who, here, account, body)
     return RedirectResponse("/settings/users", 303)
 
@@ -145,7 +145,7 @@ def show_webhooks(who: Auditor, here: Here, request: Request) -> Response:
 @router.post("/settings/webhooks")
 def add_webhook(who: Manager, here: Here, request: Request, url: Text, kinds: Text = "") -> Response:
     """Make a webhook; the secret it signs with is shown this once."""
-    wanted = _body(webhooks.NewWebhook, url=url, kinds=_words(kinds))
+    wanted = body_of(webhooks.NewWebhook, url=url, kinds=_words(kinds))
     return _webhooks(who, here, request, made=webhooks.make_webhook(who, here, wanted))
 
 
@@ -183,7 +183,7 @@ def show_about(who: Oneself, here: Here, request: Request) -> Response:
     )
 
 
-def _body(model: Any, **values: Any) -> Any:
+def body_of(model: Any, **values: Any) -> Any:
     """Return *values* as the body that a route takes. Raises: InputError with what is wrong."""
     try:
         return model(**values)

@@ -216,14 +216,16 @@ def action(name: str) -> str:
 
 
 def waiting(gate: Any) -> str:
-    """Return what a gate (see `api.gate_view`) waits for."""
-    if gate["status"] == "open":
-        missing = sum(stage["missing"] for stage in gate["stages"])
+    """Return what a gate (see `api.gate_bodies`) waits for."""
+    if gate.status == "open":
+        missing = sum(stage.missing for stage in gate.stages)
         return texts.ngettext("Waits for %(n)s approval.", "Waits for %(n)s approvals.", missing) % {"n": missing}
-    if gate["status"] == "approved" and gate["gate"] == SIGN:
-        left = len([one for one in gate["requests"] if one["wish"] not in gate["certificates"]])
+    if gate.status == "approved" and gate.gate == SIGN:
+        left = len(getattr(gate, "missing", ())) or 0
+        if not left:
+            return gettext("Waits for the signed certificates.")
         return texts.ngettext("Waits for %(n)s certificate.", "Waits for %(n)s certificates.", left) % {"n": left}
-    if gate["status"] == "approved":
+    if gate.status == "approved":
         return gettext("It goes on as soon as it may.")
     return ""
 

@@ -93,9 +93,8 @@ def lanes_of(connection: sa.Connection, run: str) -> tuple[str, ...]:
 def last_success(connection: sa.Connection, *, kind: str, lane: str, but: str = "") -> RunSummary | None:
     """Return the newest run of *kind*, other than *but*, that is done and whose *lane* is done; None: there is none."""
     run, its = tables.run, tables.lane
-    columns = [column for column in run.c if column.name != "plan"]
     query = (
-        sa.select(*columns)
+        sa.select(*SUMMARY)
         .join(its, its.c.run == run.c.run)
         .where(run.c.kind == kind, run.c.outcome == "done", run.c.run != but, its.c.lane == lane, its.c.flag == "done")
         .order_by(run.c.closed_at.desc())

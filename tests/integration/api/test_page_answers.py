@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.integration.api.conftest import Web
-from tests.pages_served import pages_of
+from tests.pages_served import PAGES, pages_of
 from tests.pages_world import PEOPLE, PagesWorld
 from workflows.people import Grant, Role
 
@@ -19,6 +19,7 @@ ASKS = {
     "users": {"audrey", "ada"},
     "webhooks": {"audrey", "ada"},
     "plan-new": {"olivia", "oscar"},
+    "pause": {"olivia", "oscar"},
 }
 """Who may see a page that not everybody may see who may see runs."""
 
@@ -68,6 +69,10 @@ def faults_of(text: str) -> list[str]:
     parser.feed(text)
     twice = [f"id {one} twice" for one in {*parser.ids} if parser.ids.count(one) > 1]
     return [*parser.faults, *twice, *(f"<{tag}> is never closed" for tag in parser.open)]
+
+
+def test_the_list_of_pages_names_them_all(world):
+    assert tuple(pages_of(world, world.runs)) == PAGES
 
 
 def test_a_fault_is_found():
