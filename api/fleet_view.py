@@ -204,7 +204,7 @@ def wish_body(wish: CertificateWish) -> WishBody:
 
 def trusted(here: NodeKnown, known: Known, seen: Mapping[str, Any]) -> Iterator[Trusted]:
     """Yield whom the trust stores of a server trust, among the servers in *seen* (others are not named)."""
-    by_issuer = _by_issuer(known, seen)
+    by_issuer = _by_issuer(known, seen) if here.stores else {}
     for store in here.stores:
         said = {"node": here.node, "store": store.name, "file": store.file}
         for held in store.certificates:

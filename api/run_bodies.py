@@ -22,6 +22,7 @@ class RunRow(BaseModel):
 
     run: str
     kind: str
+    purpose: str
     fleet: str
     digest: str
     requested_by: str
@@ -100,6 +101,7 @@ class RunBody(BaseModel):
 
     run: str
     kind: str
+    purpose: str
     fleet: str
     digest: str
     requested_by: str
@@ -174,6 +176,7 @@ def run_body(shown: RunView, state: RunState, total: int) -> RunBody:
     return RunBody(
         run=shown.run,
         kind=shown.kind,
+        purpose=shown.purpose,
         fleet=shown.fleet,
         digest=shown.digest,
         requested_by=shown.requested_by,

@@ -5,7 +5,7 @@ Pure: plan and folded state in, frozen values out. The command line draws them, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,8 @@ from workflows.papers import wishes_of
 from workflows.plan import DATABASE, Barrier, Gate, Lane, Plan, Step, walk
 
 MANUAL = "manual"
+KeptParts = tuple[LaneState, "tuple[PartView, ...]"]
+"""A lane as it was, and the parts that were made of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +109,15 @@ def view(
     now: datetime,
     events: Sequence[Event] = (),
     only: Collection[str] | None = None,
+    kept: MutableMapping[str, KeptParts] | None = None,
 ) -> RunView:
     """Return what the run of *plan* looks like at *now*; outages are measured from *events*.
 
-    *only* names the lanes that are shown (None: all); `status` is that of the whole run all the same.
+    *only* names the lanes that are shown (None: all); `status` is that of the whole run all the same. *kept* holds the
+    parts of lanes from one look at this run to the next: those of a lane that did not move are not made again.
     """
-    every = [_lane(plan, lane, state, now, whole=only is None or lane.name in only) for lane in plan.lanes]
+    kept = {} if kept is None else kept
+    every = [_lane(plan, lane, state, now, kept if only is None or lane.name in only else None) for lane in plan.lanes]
     lanes = tuple(lane for lane in every if only is None or lane.name in only)
     return RunView(
         run=state.run,
@@ -214,7 +219,9 @@ def _away(plan: Plan, state: RunState, events: Sequence[Event]) -> Iterator[Away
             )
 
 
-def _lane(plan: Plan, lane: Lane, state: RunState, now: datetime, *, whole: bool) -> LaneView:
+def _lane(
+    plan: Plan, lane: Lane, state: RunState, now: datetime, kept: MutableMapping[str, KeptParts] | None
+) -> LaneView:
     here = state.lanes.get(lane.name) or LaneState(name=lane.name)
     waits = [
         found
@@ -228,9 +235,17 @@ def _lane(plan: Plan, lane: Lane, state: RunState, now: datetime, *, whole: bool
         status=here.status,
         reason=here.reason,
         moves=moves and state.outcome == "open",
-        parts=tuple(_part(leaf, here) for leaf in walk(lane.tree)) if whole else (),
+        parts=() if kept is None else _parts(lane, here, kept),
         waiting=waiting,
     )
+
+
+def _parts(lane: Lane, here: LaneState, kept: MutableMapping[str, KeptParts]) -> tuple[PartView, ...]:
+    before = kept.get(lane.name)
+    # A fold leaves lanes alone that no event was about, so it is the same value, not only an equal one.
+    if before is None or before[0] is not here:
+        before = kept[lane.name] = (here, tuple(_part(leaf, here) for leaf in walk(lane.tree)))
+    return before[1]
 
 
 def _part(leaf: Step | Barrier | Gate, lane: LaneState) -> PartView:

@@ -165,7 +165,9 @@ def remove_webhook(who: Manager, here: Here, webhook: str) -> RedirectResponse:
 
 def _webhooks(who: Person, here: Here, request: Request, **more: Any) -> Response:
     items = webhooks.list_webhooks(who, here, limit=_MOST, offset=0).items
-    last = {one.webhook: webhooks.list_deliveries(who, here, one.webhook, limit=5, offset=0).items for one in items}
+    last = {
+        one.webhook: webhooks.list_webhook_deliveries(who, here, one.webhook, limit=5, offset=0).items for one in items
+    }
     return draw(request, "settings_webhooks.html", **({"webhooks": items, "last": last, "made": None} | more))
 
 

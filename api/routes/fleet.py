@@ -127,7 +127,8 @@ class ClusterBody(ClusterRow):
 def show_fleet(who: Reader, here: Here) -> FleetBody:
     """Show all clusters with their servers, days left and whether they answered last."""
     fleet, held, now = seen_fleet(who, here), holders(here), datetime.now(UTC)
-    clusters = [fleet_view.cluster_row(one, known(here), held, now) for one in fleet.clusters]
+    seen = known(here)
+    clusters = [fleet_view.cluster_row(one, seen, held, now) for one in fleet.clusters]
     rows = [row for one in clusters for row in one.nodes]
     whole = who.clusters(Permission.READ) is None
     return FleetBody(
@@ -150,8 +151,8 @@ def show_fleet(who: Reader, here: Here) -> FleetBody:
 def list_nodes(who: Reader, here: Here, cluster: str = "", limit: Limit = 50, offset: Offset = 0) -> Page[NodeRow]:
     """List servers in the order of the inventory."""
     fleet, held, now = seen_fleet(who, here, cluster), holders(here), datetime.now(UTC)
-    nodes = fleet.nodes
-    items = [fleet_view.node_row(node, known(here), held, now) for node in nodes[offset : offset + limit]]
+    nodes, seen = fleet.nodes, known(here)
+    items = [fleet_view.node_row(node, seen, held, now) for node in nodes[offset : offset + limit]]
     return page_of(items, len(nodes), limit, offset)
 
 
@@ -160,8 +161,8 @@ def show_node(who: Reader, here: Here, node: str) -> NodeBody:
     """Show one server: services, files, what its ports show, its database, and who trusts whom."""
     fleet, now = seen_fleet(who, here), datetime.now(UTC)
     at = _named(fleet, node)
-    row = fleet_view.node_row(at, known(here), holders(here), now)
     all_known, peers = known(here), {one.name: one for one in fleet.nodes}
+    row = fleet_view.node_row(at, all_known, holders(here), now)
     mine = all_known.nodes.get(node)
     latest = here.journal.read(partial(stock.latest_facts, nodes=[node])).get(node)
     facts = NodeFacts.from_json(latest[2]) if latest else None
@@ -226,10 +227,11 @@ def list_certificates(
     until = now + span(within) if within else None
     if node:
         _named(fleet, node)
+    nodes = known(here).nodes
     found = [
         (one.cluster, seen, used)
         for one in fleet.nodes
-        if (not node or one.name == node) and (seen := known(here).nodes.get(one.name)) is not None
+        if (not node or one.name == node) and (seen := nodes.get(one.name)) is not None
         for used in seen.in_use
         if until is None or (used.ends_at is not None and used.ends_at <= until)
     ]

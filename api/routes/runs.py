@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from api.auth.identity import asks
 from api.here import Here, Server
 from api.report import Exchange, exchanges
 from api.run_bodies import AttemptBody, ExchangeBody, RunBody, RunRow, SentBody, StepRow
-from api.run_view import RunView, view
+from api.run_view import KeptParts, RunView, view
 from api.schemas import Limit, Offset, Page, page_of
 from api.scope import lanes_seen, plan_seen, scope_of, sees
 from workflows.errors import NotThere
@@ -27,6 +29,7 @@ router = APIRouter(prefix="/api", tags=["runs"])
 Reader = Annotated[Person, asks(Permission.READ)]
 Status = Literal["", "running", "waiting", "stopped", "paused", "cancelled", "done", "failed"]
 Outcome = Literal["", "open", "done", "failed", "cancelled"]
+_KEPT, _KEPT_RUNS = "parts of runs", 8
 _NEAR = timedelta(seconds=2)
 """Workers write transcripts by their own clock, events have the database's."""
 
@@ -85,7 +88,7 @@ def list_runs(
 
 
 @router.get("/runs/{run}")
-def show_run(who: Reader, here: Here, run: str, lane: str = "", limit: Limit = 50, offset: Offset = 0) -> RunBody:
+def show_run(who: Reader, here: Here, run: str, lane: str = "", limit: Limit = 20, offset: Offset = 0) -> RunBody:
     """Show a run: its lanes with every part, what they wait for, and how long a database is away.
 
     *limit* and *offset* count lanes; *lane* shows one alone.
@@ -174,7 +177,25 @@ def look(who: Person, here: Server, run: str, lanes: list[str]) -> tuple[RunView
     """Return how *run* stands, with *lanes* whole. Who may see them is for the caller to know."""
     plan, state = plan_seen(who, here.plan(run)), here.journal.state(run)
     events = here.journal.events(run) if plan.kind == DATABASE else ()  # an outage is measured from them
-    return view(plan, state, now=datetime.now(UTC), events=events, only=frozenset(lanes)), state
+    kept = here.part(_KEPT, _Kept).of(run)
+    return view(plan, state, now=datetime.now(UTC), events=events, only=frozenset(lanes), kept=kept), state
+
+
+class _Kept:
+    """The parts of the runs that were looked at last, see `run_view.view`."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, dict[str, KeptParts]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, run: str) -> dict[str, KeptParts]:
+        """Return what is kept of *run*."""
+        with self._lock:
+            found = self._runs.pop(run, {})
+            self._runs[run] = found
+            while len(self._runs) > _KEPT_RUNS:
+                self._runs.popitem(last=False)
+            return found
 
 
 def _part(plan: Plan, lane: str, step: str) -> Step:

@@ -138,7 +138,7 @@ def test_webhook(who: Manager, here: Here, webhook: str) -> DeliveryStarted:
 
 
 @router.get("/webhooks/{webhook}/deliveries")
-def list_deliveries(
+def list_webhook_deliveries(
     who: Auditor, here: Here, webhook: str, limit: Limit = 50, offset: Offset = 0
 ) -> Page[DeliveryBody]:
     """List the messages of a webhook, newest first."""

@@ -48,6 +48,7 @@ def create_run(
             created_at=tx.clock,
             plan=plan,
             outcome="open",
+            purpose=str(plan.get("purpose", "")),
         )
     )
     said = {"kind": kind, "fleet": fleet, "digest": digest, "requested_by": requested_by}

@@ -55,28 +55,6 @@ def _clock_sqlite(_element: clock, _compiler: Any, **_options: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
-class _purpose(expression.FunctionElement[str]):  # noqa: N801 (as above)
-    """The word `purpose` in a plan, read by the database itself; NULL where it has none."""
-
-    type = sa.Text()
-    inherit_cache = True
-
-
-@compiles(_purpose, "postgresql")
-def _purpose_postgresql(element: _purpose, compiler: Any, **options: Any) -> str:
-    return f"(({compiler.process(element.clauses, **options)})::json ->> 'purpose')"
-
-
-@compiles(_purpose, "sqlite")
-def _purpose_sqlite(element: _purpose, compiler: Any, **options: Any) -> str:
-    return f"json_extract({compiler.process(element.clauses, **options)}, '$.purpose')"
-
-
-def purpose(plan: sa.ColumnElement[Any]) -> sa.Label[str]:
-    """Return the expression `purpose` of a column that holds a plan."""
-    return _purpose(plan).label("purpose")
-
-
 def _name(name: str, *, primary_key: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.Text, primary_key=primary_key, nullable=False)
 
@@ -117,7 +95,12 @@ run = sa.Table(
     sa.Column("plan", JSONText, nullable=False),
     _name("outcome"),
     _time("closed_at", nullable=True),
-    sa.Index("run_by_time", "created_at"),
+    sa.Column("purpose", sa.Text, nullable=False, server_default=""),  # as in the plan, which lists need not read
+    # They hold all that lists show: `plan` may be megabytes, and SQLite walks through it to what stands behind.
+    sa.Index(
+        "run_by_time", "created_at", "run", "kind", "outcome", "requested_by", "closed_at", "digest", "fleet", "purpose"
+    ),
+    sa.Index("run_outcome", "run", "outcome", "closed_at"),
 )
 
 lane = sa.Table(

@@ -21,7 +21,13 @@ def upgrade() -> None:
     """Make the tables, and the indexes by which pages find what lies before them."""
     op.create_index("event_by_time", "event", ["at"])
     op.create_index("event_of_node", "event", ["node", "at"])
-    op.create_index("run_by_time", "run", ["created_at"])
+    op.add_column("run", sa.Column("purpose", sa.Text, nullable=False, server_default=""))
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    said = "json_extract(plan, '$.purpose')" if sqlite else "plan::json ->> 'purpose'"
+    op.execute(f"UPDATE run SET purpose = coalesce({said}, '')")
+    listed = ["created_at", "run", "kind", "outcome", "requested_by", "closed_at", "digest", "fleet", "purpose"]
+    op.create_index("run_by_time", "run", listed)
+    op.create_index("run_outcome", "run", ["run", "outcome", "closed_at"])
     op.create_table(
         "account",
         *_text("account", primary_key=True),
