@@ -101,7 +101,7 @@ def pages_of(world: Any, runs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         "run": ("olivia", f"/runs/{runs['rebuild']}"),
         "run-done": ("olivia", f"/runs/{runs['done']}"),
         "step": ("olivia", f"/runs/{runs['done']}/steps/{step.id}"),
-        "journal": ("audrey", "/journal?verify=yes"),
+        "journal": ("audrey", f"/journal?verify=yes&run={runs['go']}"),
         "inbox": ("anna", "/gates"),
         "gate-sign": ("anna", f"/runs/{runs['sign']}/gates/london/sign"),
         "gate-go": ("anna", f"/runs/{runs['go']}/gates/busan/go"),

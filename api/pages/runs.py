@@ -15,7 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from api.auth.identity import who_is
 from api.here import Here, Server
-from api.pages import gantt
+from api.pages import gantt, texts
 from api.pages.drawing import draw, now
 from api.pages.grid import grid
 from api.pages.reading import Reader, Seen, operates, seen_run
@@ -87,13 +87,13 @@ def flower_is_there(here: Server) -> bool:
 @router.get("/runs/{run}")
 def show_run(who: Reader, here: Here, request: Request, run: str, lane: str = "", node: str = "") -> Response:
     """Show one run."""
-    return draw(request, "run.html", **_values(who, here, run, lane, node))
+    return draw(request, "run.html", **_values(who, here, request, run, lane, node))
 
 
 @router.get("/runs/{run}/live")
 def show_live(who: Reader, here: Here, request: Request, run: str, lane: str = "", node: str = "") -> Response:
     """Return what changes of a run's page."""
-    return draw(request, "parts/run_live.html", **_values(who, here, run, lane, node))
+    return draw(request, "parts/run_live.html", **_values(who, here, request, run, lane, node))
 
 
 @router.get("/runs/{run}/stream")
@@ -135,7 +135,8 @@ def _still_here(request: Request) -> bool:
     return True
 
 
-def _values(who: Person, here: Server, run: str, lane: str, node: str) -> dict[str, Any]:
+def _values(who: Person, here: Server, request: Request, run: str, lane: str, node: str) -> dict[str, Any]:
+    texts.speak(texts.language_of(request))  # what a run waits for is put into words before the page is drawn
     seen = seen_run(who, here, run)
     shown = seen.view
     table = grid(shown, lane=lane)

@@ -1,4 +1,4 @@
-"""Make pages/*.png: every page in light, dark and Korean, from a journal that `tests/pages_world.py` fills.
+"""Make pages/*.webp: every page in light, dark and Korean, from a journal that `tests/pages_world.py` fills.
 
 The application is served on loopback and looked at with the system's Chromium, so what the pictures show is what people
 see. Run it from the top of the tree: `.venv/bin/python docs/images/make_screenshots.py [NAME…]` (a minute).
@@ -8,6 +8,7 @@ see. Run it from the top of the tree: `.venv/bin/python docs/images/make_screens
 
 from __future__ import annotations
 
+import base64
 import sys
 import tempfile
 from pathlib import Path
@@ -41,16 +42,20 @@ def main() -> int:
 
 def _take(browser: Browser, served: Served, name: str, look: str, by: str, path: str) -> None:
     scheme, language = LOOKS[look]
+    served.world.beat()
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1200, "height": 820}, locale=language)  # type: ignore[arg-type]
     if by:
         context.add_cookies([{"name": "certbridge", "value": served.session(by), "url": served.address}])
     page = context.new_page()
     page.goto(served.address + path)
     page.wait_for_timeout(300)
-    height = min(1500, max(700, page.evaluate("document.documentElement.scrollHeight")))
+    height = min(1300, max(700, page.evaluate("document.documentElement.scrollHeight")))
     page.set_viewport_size({"width": 1200, "height": height})
-    target = TARGET / f"{name}-{look}.png"
-    page.screenshot(path=target)
+    target = TARGET / f"{name}-{look}.webp"
+    # Playwright knows no WebP; the browser does.
+    session = context.new_cdp_session(page)
+    taken = session.send("Page.captureScreenshot", {"format": "webp", "quality": 82})
+    target.write_bytes(base64.b64decode(taken["data"]))
     sys.stdout.write(f"{target.name} {target.stat().st_size // 1000} kB\n")
     context.close()
 

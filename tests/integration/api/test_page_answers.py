@@ -111,6 +111,15 @@ def test_every_page_speaks_korean(web, world):
         assert faults_of(text) == [], page
 
 
+def test_what_a_run_waits_for_is_told_in_korean(web, world):
+    client = web.signed_in("olivia")
+    client.headers["Accept-Language"] = "ko"
+    for part in ("", "/live"):
+        text = client.get(f"/runs/{world.runs['rebuild']}{part}").text
+        assert "cmscore2의 “join” 작업을 기다리는 중입니다." in text
+        assert "Waits for" not in text
+
+
 def test_somebody_of_one_cluster_sees_nothing_of_the_others(web, world):
     if not any(one == "lena" for one in PEOPLE):
         web.person("lena", Grant(Role.VIEWER, "london"))
