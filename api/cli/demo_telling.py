@@ -48,6 +48,9 @@ class Telling:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self.keeps and getattr(error[1], "exit_code", None) == 0:
+            self.world.leave_open()
+            return
         try:
             say(("Taking everything down again.", "dim"))
             sys.stdout.flush()

@@ -38,6 +38,7 @@ class World:
         self.state = self.root / "state"
         self._keep = keep
         self._up = False
+        self._left = False
         self._background: list[subprocess.Popen[bytes]] = []
         # The user's own settings are for the user's own fleet.
         own = {name: value for name, value in os.environ.items() if not name.startswith("CERTBRIDGE_")}
@@ -48,6 +49,7 @@ class World:
             fleet=self.fleet / "fleet.yaml",
             flower_port=ports[0],
             api_port=ports[1],
+            public_url=f"http://127.0.0.1:{ports[1]}",
             fleet_threads=64,
             **more,
         )
@@ -58,6 +60,8 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._left:
+            return
         try:
             # The servers first: a step that talks to one ends at once then, instead of taking its time.
             for process in self._background:
@@ -69,6 +73,17 @@ class World:
                 say(f"Kept: {self.root} (look at it with CERTBRIDGE_STATE={self.state})")
             else:
                 shutil.rmtree(self.root, ignore_errors=True)
+
+    def leave_open(self) -> None:
+        """Say where the pages are, how to sign in, and how to end all of it; nothing is taken down any more."""
+        if self.run("users", "bootstrap"):
+            raise EngineError("The first administrator cannot be made.", remedy="Report this.")
+        say(f"Open: {self.settings.public_url}/ (sign in by the link above: it makes you the first administrator)")
+        here = f"CERTBRIDGE_STATE={self.state} CERTBRIDGE_API_URL=local"
+        say(f"More people: {here} certbridge users add NAME --role operator (and another --role approver)")
+        ids = " ".join(str(process.pid) for process in self._background)
+        say(f"End it: kill {ids}; {here} certbridge down; rm -r {self.root}")
+        self._left = True
 
     def start_simulator(self, *words: str) -> None:
         """Start `certbridge simulator` in the background and wait until its fleet answers. Raises: EngineError."""

@@ -7,6 +7,7 @@ somebody has logged in. The token lies in the keyring of the desktop; where ther
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import sys
@@ -65,8 +66,8 @@ def need_here(what: str) -> None:
         )
 
 
-def over_api(name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Let a command call `remote.<name>`, with the client and its own options, when another machine is meant."""
+def over_api(name: str, *, module: str = "remote") -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Let a command call *name* of `api.cli.<module>` with a client and its own options, when that is meant."""
 
     def wrap(local: Callable[P, None]) -> Callable[P, None]:
         @functools.wraps(local)
@@ -75,11 +76,10 @@ def over_api(name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
             if found is None:
                 local(*given, **options)
                 return
-            from api.cli import remote
             from api.client import Client
 
             with Client(found) as client:
-                getattr(remote, name)(client, *given, **options)
+                getattr(importlib.import_module(f"api.cli.{module}"), name)(client, *given, **options)
 
         return command
 

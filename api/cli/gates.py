@@ -12,6 +12,7 @@ import typer
 from api import gate_view, request_sheet
 from api.archives import LARGEST, collected, unpacked
 from api.cli import gate_text
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, Table, bare, emit, moment, note, plain, say, show, show_warnings
 from api.cli.run_text import STYLES
 from api.cli.surroundings import YesOption, account, confirm, now, open_journal, read_bytes, read_moment, run_id
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="gates", help="Decide what waits for people; CSRs out, certificates in.")
 
 
+@over_api("list_gates", module="remote_gates")
 def list_gates(output: OutputOption = Format.TABLE) -> None:
     """List every gate that waits, in all runs, oldest first."""
     with open_journal() as journal:
@@ -72,6 +74,7 @@ def list_gates(output: OutputOption = Format.TABLE) -> None:
     show(Table(columns=("run", "lane", "gate", "status", "since", "waiting on", "who may decide"), rows=rows))
 
 
+@over_api("show_gates", module="remote_gates")
 def show_gates(
     run: RunArgument = "", lane: LaneOption = "", gate: GateOption = "", output: OutputOption = Format.TABLE
 ) -> None:
@@ -86,6 +89,7 @@ def show_gates(
             say(*line)
 
 
+@over_api("csr", module="remote_gates")
 def csr(
     run: RunArgument = "",
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files; it is made.")] = ...,  # type: ignore[assignment]
@@ -109,7 +113,7 @@ def csr(
         "request-sheet.csv": request_sheet.as_csv(every).encode(),
     }
     files |= {one.file: one.pem for lane_name in released for one in found[lane_name]}
-    _write_files(out, files)
+    write_files(out, files)
     if output is Format.TABLE:
         for file in files:
             say(str(out / file))
@@ -120,6 +124,7 @@ def csr(
         note(f"lane {', '.join(held)}: the CSR files come once `sign` is approved (`certbridge gates approve {name}`)")
 
 
+@over_api("approve", module="remote_gates")
 def approve(
     run: RunArgument = "",
     lane: LaneOption = "",
@@ -136,6 +141,7 @@ def approve(
     _decide("approve", run, lane, gate, digest=digest, reason=reason, not_before=moment_, yes=yes)
 
 
+@over_api("reject", module="remote_gates")
 def reject(
     reason: Annotated[str, typer.Option("--reason", help="Why; whoever asked for the run reads it.")],
     run: RunArgument = "",
@@ -147,6 +153,7 @@ def reject(
     _decide("reject", run, lane, gate, digest="", reason=reason, not_before=None, yes=yes)
 
 
+@over_api("deliver", module="remote_gates")
 def deliver(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Certificates: files, folders, .zip.")],
     run: RunOption = "",
@@ -316,7 +323,8 @@ def _plan(journal: Journal, run: str) -> Plan:
     return Plan.from_json(journal.plan(run))
 
 
-def _write_files(folder: Path, files: dict[str, bytes]) -> None:
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write *files* into *folder*, which is made. Raises: InputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():

@@ -183,7 +183,9 @@ def demo(
     nodes: Annotated[int, typer.Option(min=1, help="How many servers in each cluster.")] = 3,
     release: Annotated[str, typer.Option(help="Release of the servers: 2.9 or 3.x.")] = "3.9",
     ask: Annotated[bool, typer.Option("--ask", help="Let me decide at the gates.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep state, journal and logs afterwards.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave engine, servers and pages open afterwards, and say where.")
+    ] = False,
     latency: Annotated[float, typer.Option(min=0.0, help="Seconds that a server takes for a key and its CSR.")] = 2.0,
     database: Annotated[
         bool, typer.Option("--database", help="Rebuild a database cluster whose certificates are expired instead.")

@@ -155,6 +155,26 @@ def test_journal_is_verified_and_exported_by_who_may(seeded, there, tmp_path):
     assert run in (tmp_path / "r.html").read_text()
 
 
+def test_gates_are_seen_decided_and_their_requests_fetched(seeded, there, tmp_path):
+    run = seeded.waiting_run("seoul", by="olga")
+    assert run in there("gates", "list", who="anna").stdout
+    shown = there("gates", "show", who="anna")
+    assert (shown.exit_code, "digest" in shown.stdout, "callbridge" in shown.stdout) == (0, True, True)
+    denied = there("gates", "approve", "--yes")
+    assert (denied.exit_code in {1, 2}, seeded.journal.state(run).lanes["seoul"].status) == (True, "waiting")
+    done = there("gates", "approve", run, "--gate", "sign", "--yes", who="anna")
+    assert (done.exit_code, "approved sign of lane seoul" in done.stdout) == (0, True), done.stderr
+    again = there("gates", "reject", run, "--reason", "no", "--yes", who="anna")
+    assert (again.exit_code, "decided" in again.stderr) == (2, True)
+    out = tmp_path / "csr"
+    fetched = there("gates", "csr", run, "--out", str(out))
+    assert (fetched.exit_code, any(out.glob("*.csr"))) == (0, True), fetched.stderr
+    junk = tmp_path / "junk.pem"
+    junk.write_text("nothing")
+    refused = there("gates", "deliver", "--run", run, str(junk))
+    assert (refused.exit_code, "junk.pem" in refused.stderr) == (2, True), refused.stdout
+
+
 @pytest.mark.parametrize(
     "words", [("doctor",), ("db", "migrate"), ("up",), ("down",), ("worker", "fleet"), ("beat",), ("trust", "cms1")]
 )
