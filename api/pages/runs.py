@@ -26,7 +26,7 @@ from api.schemas import Offset
 from api.scope import visible
 from workflows.errors import InputError, NotAllowed, NotSignedIn
 from workflows.journal import tables
-from workflows.people import Person
+from workflows.people import Permission, Person
 
 router = APIRouter(include_in_schema=False)
 LIMIT = 25
@@ -76,12 +76,12 @@ def _clusters(who: Person, here: Server) -> list[str]:
 def show_step(who: Reader, here: Here, request: Request, run: str, step: str) -> Response:
     """Show a step: its lines with what came of each, its attempts, and what was said to the server."""
     shown = routes.show_step(who, here, run, step)
-    return draw(request, "step.html", step=shown, kind=here.plan(run).kind, flower=flower_is_there(here))
+    return draw(request, "step.html", step=shown, kind=here.plan(run).kind, flower=flower_for(who, here))
 
 
-def flower_is_there(here: Server) -> bool:
-    """Return whether tasks can be looked at in Flower, behind our own login."""
-    return bool(here.parts.get("flower"))
+def flower_for(who: Person, here: Server) -> bool:
+    """Return whether *who* can look at tasks in Flower: it runs, and they may see all clusters (`routes.flower`)."""
+    return who.clusters(Permission.READ) is None and here.settings.flower_password_file.is_file()
 
 
 @router.get("/runs/{run}")

@@ -13,6 +13,7 @@ from api.auth.identity import oneself
 from api.here import Here
 from api.pages.drawing import draw
 from api.pages.reading import Auditor, Manager
+from api.pages.runs import flower_for
 from api.routes import sessions, tokens, users, webhooks
 from workflows.errors import InputError
 from workflows.journal import stock
@@ -174,14 +175,13 @@ def _webhooks(who: Person, here: Here, request: Request, **more: Any) -> Respons
 @router.get("/settings/about")
 def show_about(who: Oneself, here: Here, request: Request) -> Response:
     """Show how the whole stands: workers, release, how people sign in."""
-    del who
     return draw(
         request,
         "settings_about.html",
         workers=here.journal.read(partial(stock.workers, within_s=60)),
         version=request.app.version,
         oidc=getattr(here.settings, "oidc_name", "") if getattr(here.settings, "has_oidc", False) else "",
-        flower=bool(here.parts.get("flower")),
+        flower=flower_for(who, here),
     )
 
 

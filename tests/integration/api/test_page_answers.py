@@ -138,6 +138,16 @@ def test_buttons_are_for_those_who_may(web, world):
     assert f"{run}/pause" not in web.signed_in("victor").get(run).text
 
 
+def test_a_step_links_to_its_task_where_flower_runs(web, world):
+    path = pages_of(world, world.runs)["step"][1]
+    assert "/flower/task/" not in web.signed_in("victor").get(path).text
+    world.settings.flower_password_file.parent.mkdir(exist_ok=True)
+    world.settings.flower_password_file.write_text("secret")
+    text = web.signed_in("victor").get(path).text
+    world.settings.flower_password_file.unlink()
+    assert "/flower/task/" in text
+
+
 def test_what_people_wrote_is_escaped(web, world):
     client = web.signed_in("olivia")
     for path in (
