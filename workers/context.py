@@ -10,7 +10,6 @@ import asyncio
 import functools
 import hashlib
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 
-from workers import runbooks
+from workers import clock, runbooks
 from workers.connections import Connections
 from workers.credentials import Credentials
 from workers.failpoints import failpoint
@@ -68,7 +67,7 @@ class Work:
     reading: threading.Lock = field(default_factory=threading.Lock)
     ending: threading.Event = field(default_factory=threading.Event)
     """Set when this process was told to stop: nothing begins any more, and whoever only waits gives way."""
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = clock.elapsed
 
     def passphrase(self, credential: str) -> bytes | None:
         """Return the password of *credential*, None for "". Raises: CredentialMissing."""
