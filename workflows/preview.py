@@ -245,6 +245,8 @@ def _judged(plan: Plan, lane: Lane, here: LaneState, gate: Gate, at: GateState, 
     if not _holds(plan, lane, here, gate, at, state):
         return False, f"what {at.decided_by} approved at {when} has changed since"
     through = "; the lane has gone through it" if at.status == "passed" else ""
+    if at.not_before is not None and not through:
+        through = f"; the lane goes through it from {at.not_before:%Y-%m-%d %H:%M} UTC on"
     return True, f"{at.decided_by} approved it at {when}, and nothing of what was approved has changed{through}"
 
 

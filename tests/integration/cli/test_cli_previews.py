@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -85,6 +86,34 @@ def test_an_approval_whose_papers_changed_is_called_void(world):
     (after,) = found["approvals"]
     assert (after["valid"], "bob rejected it (wrong name)" in after["why"]) == (False, True)
     assert (found["would_run"], found["stops_at"]) == ([], ["seoul/sign"])
+
+
+def test_an_approved_gate_without_its_papers_is_not_gone_through(world):
+    """The approval holds, but the lane waits there all the same, for the signed certificates."""
+    run = world.at_gate()
+    world.ok("gates", "approve", "--yes", by="bob")
+    world.ok("runs", "pause", run)
+    found = world.json("runs", "resume", run, "--preview")
+    assert ([one["valid"] for one in found["approvals"]], found["stops_at"]) == ([True], ["seoul/sign"])
+    assert found["would_run"] == []
+    assert FAILED in found["left"]
+    world.ok("gates", "deliver", world.sign(run, pem))
+    found = world.json("runs", "resume", run, "--preview")
+    assert (FAILED in found["would_run"], found["stops_at"]) == (True, ["seoul/go"])
+
+
+def test_an_approval_for_later_says_from_when_on(world):
+    """Nothing runs behind that gate before its time, however early the lane is resumed."""
+    run = world.at_gate()
+    world.ok("gates", "approve", "--yes", by="bob")
+    world.ok("gates", "deliver", world.sign(run, pem))
+    world.advance(run)
+    later = datetime.now(UTC) + timedelta(hours=3)
+    world.ok("gates", "approve", "--yes", "--not-before", later.isoformat(timespec="minutes"), by="bob")
+    world.ok("runs", "pause", run)
+    found = world.json("runs", "resume", run, "--preview")
+    (go,) = [one for one in found["approvals"] if one["gate"] == "seoul/go"]
+    assert (go["valid"], f"from {later:%Y-%m-%d %H:%M} UTC on" in go["why"]) == (True, True)
 
 
 def test_pause_preview_keeps_approvals(world, stopped):
