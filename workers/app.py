@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -118,8 +119,14 @@ def close_work(open_now: Work) -> None:
     open_now.journal.close()
 
 
+def worker_info(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a worker tells of itself: {"pid", "host"}, and "failpoints" when it is to fail on purpose."""
+    rules = environ.get(failpoints.VARIABLE, "")
+    return {"pid": os.getpid(), "host": socket.gethostname(), **({"failpoints": rules} if rules else {})}
+
+
 def _heartbeat(open_now: Work, name: str, queues: tuple[str, ...]) -> None:
-    info = {"pid": os.getpid(), "host": socket.gethostname()}
+    info = worker_info(os.environ)
     while True:
         try:
             open_now.journal.write(lambda tx: stock.beat(tx, name, queues, info))

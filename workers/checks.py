@@ -44,9 +44,12 @@ def check_broker(settings: Settings) -> dict[str, str]:
 
 
 def check_strays(settings: Settings) -> str:
-    """Return which programs of this state lost their supervisor, "" when none did."""
+    """Return which programs of this state lost their supervisor, "" when none did.
+
+    A broker alone may have been started by hand (`python -m workers.embedded`); then missing workers tell enough.
+    """
     found = () if supervisor.is_up(settings) else strays.find(settings)
-    return strays.told(found) if found else ""
+    return strays.told(found) if any(one.group != "broker" for one in found) else ""
 
 
 def main(words: Sequence[str]) -> int:

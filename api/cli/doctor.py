@@ -103,6 +103,7 @@ def all_checks(settings: Settings, fleet_file: Path | None, *, wake: str) -> Ite
             yield well("database", _database(settings))
             yield from check_workers(journal)
             yield from check_resting(journal, wake)
+            yield from check_outage(journal, settings)
             if isinstance(fleet, CertbridgeError):
                 yield from _faults("inventory", fleet)
             else:
@@ -165,6 +166,13 @@ def check_workers(journal: Journal) -> Iterator[Check]:
     from workflows.journal import stock
 
     rows = journal.read(lambda connection: stock.workers(connection, within_s=15))
+    for row in rows:
+        if rules := row.info.get("failpoints", ""):
+            yield failed(
+                "failpoints",
+                f"{row.worker} was started with {FAILPOINTS} ({rules}): it dies, fails or stalls on purpose",
+                f"It is a tool for tests. Restart that worker without {FAILPOINTS}.",
+            )
     for queue in QUEUES:
         names = [row.worker for row in rows if queue in row.queues]
         if not names:
@@ -190,6 +198,26 @@ def check_resting(journal: Journal, wake: str) -> Iterator[Check]:
             "credentials",
             f"{name} rests, because a server refused it: {why}",
             f"Correct it, then `certbridge doctor --credential {name}`.",
+        )
+
+
+def check_outage(journal: Journal, settings: Settings) -> Iterator[Check]:
+    """Give whether so many servers are silent that no change begins, and which lanes an outage has stopped."""
+    from workflows.journal import silence
+
+    silent = journal.write(lambda tx: silence.silent_nodes(tx, within_s=settings.outage_s, run="", lane=""))
+    if len(silent) > settings.outage_nodes:
+        yield failed(
+            "outage",
+            f"{len(silent)} servers fell silent within the last {settings.outage_s:g} s ({_some(silent)}): "
+            "no change begins anywhere",
+            "Mend the network; then resume the runs that stopped.",
+        )
+    for run, lanes in journal.read(silence.stopped_by_outage).items():
+        yield failed(
+            "outage",
+            f"run {run} stopped before a change, because many servers were silent (lane {_some(lanes)})",
+            f"When the network is back: `certbridge runs resume {run}`.",
         )
 
 

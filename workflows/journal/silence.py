@@ -40,6 +40,29 @@ def silent_nodes(tx: Transaction, *, within_s: float, run: str, lane: str) -> tu
     return tuple(sorted(node for node, at in fell_silent.items() if node in answered and answered[node] <= at))
 
 
+def stopped_by_outage(connection: sa.Connection) -> dict[str, list[str]]:
+    """Return {run: lanes} of what the outage circuit has stopped, and nobody has resumed or ended since."""
+    lane, run = tables.lane, tables.run
+    stopped = (
+        sa.select(lane.c.run, lane.c.lane)
+        .join(run, run.c.run == lane.c.run)
+        .where(run.c.outcome == "open", lane.c.flag == "stopped")
+        .order_by(run.c.created_at, lane.c.lane)
+    )
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(stopped):
+        last = (
+            sa.select(_EVENT.c.data)
+            .where(_EVENT.c.run == row.run, _EVENT.c.lane == row.lane, _EVENT.c.kind == Kind.LANE_STOPPED.value)
+            .order_by(_EVENT.c.n.desc())
+            .limit(1)
+        )
+        said = connection.execute(last).scalar_one_or_none() or {}
+        if said.get("circuit") == "outage":
+            found.setdefault(row.run, []).append(row.lane)
+    return found
+
+
 def is_new(tx: Transaction, run: str, lane: str, step: str) -> bool:
     """Return whether nobody has begun *step* yet: one that was begun is better ended than left half-done.
 

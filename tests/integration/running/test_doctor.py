@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from workers.app import worker_info
 from workers.embedded import EmbeddedServer
+from workers.failpoints import VARIABLE
 from workflows.broker import socket_path
 from workflows.facts import DatabaseState, NodeFacts
 from workflows.journal import Journal, stock
@@ -103,6 +106,22 @@ def test_clock_that_is_off_fails(fleet):
 
     assert ("FAILED", "clocks") in verdicts(done)
     assert "cms1 is 120 s behind this machine" in done.stdout
+
+
+def test_failpoints_of_a_worker_are_told_wherever_it_was_started(fleet):
+    """Its own environment counts, not that of whoever asks: a worker may run on another machine."""
+    prepare_state(fleet)
+    rules = "after_effect:pki csr=kill9"
+    with Journal.open(fleet.database_url) as journal:
+        for name, environ in {"fleet-1@far": {VARIABLE: rules}, "fleet-2@far": {}}.items():
+            journal.write(partial(stock.beat, worker=name, queues=["fleet"], info=worker_info(environ)))
+
+    done = doctor(fleet)
+
+    assert ("FAILED", "failpoints") in verdicts(done)
+    (line,) = [line for line in done.stdout.splitlines() if "failpoints:" in line]
+    assert "fleet-1@far" in line
+    assert rules in line
 
 
 def test_resting_credential_is_woken_on_request(fleet):

@@ -10,6 +10,7 @@ import pytest
 from database_engine import DatabaseEngine
 from steps_engine import RUN, Engine
 
+from api.cli.doctor import Verdict, check_outage
 from api.reading_plans import survey_plan
 from workers import attempt
 from workers.attempt import Attempt
@@ -105,9 +106,14 @@ def test_no_change_begins_while_many_servers_are_silent(start: Start) -> None:
     assert all(name in lane.reason for name in (*gone, "2 servers did not answer", f"certbridge runs resume {RUN}"))
     (stopped,) = [one for one in engine.events(Kind.LANE_STOPPED) if one.lane == "seoul"]
     assert (stopped.data["circuit"], stopped.data["nodes"]) == ("outage", gone)
+    told = [(one.verdict, one.text) for one in check_outage(engine.work.journal, engine.work.settings)]
+    assert [verdict for verdict, _ in told] == [Verdict.FAILED] * 2
+    assert all(name in told[0][1] for name in gone)
+    assert f"run {RUN} stopped before a change" in told[1][1]
     assert (step in lane.steps, len(engine.fleet.records("command", ready))) == (False, changed)
     # The network is back, says a person; the others are still down, and that is known now.
     actions.resume(engine.work.journal, RUN, by="ann", lane="seoul")
+    assert len(list(check_outage(engine.work.journal, engine.work.settings))) == 1
     assert (engine.go_on(), engine.done("webadmin enable", ready)) == ("", 1)
 
 
