@@ -212,9 +212,12 @@ async def _keys_can_be_read(context: StepContext, session: NodeSession) -> None:
 
 
 async def _taken_just_now(context: StepContext, session: NodeSession, snapshot: Line, name: str) -> bool:
-    """Return whether an earlier try of this step took the backup, so lately that it counts as taken now."""
+    """Return whether an earlier try of this step took the backup, so lately that it counts as taken now.
+
+    Also when a person resumed since: what failed may have been something else, and nothing is sent twice without need.
+    """
     number = context.number_of(snapshot)
-    if not context.was_sent(snapshot) or context.outcome_of(snapshot) == "refused" or number in context.looked_at:
+    if not context.was_sent(snapshot) or context.outcome_of(snapshot) == "refused":
         return False
     if not await asyncio.to_thread(_sent_just_now, context, number):
         return False
@@ -223,7 +226,7 @@ async def _taken_just_now(context: StepContext, session: NodeSession, snapshot: 
     while name in await context.wait_for_files(session, {name}):
         size = await _size(session, name)
         if size == before:
-            return bool(size)
+            return (size or 0) >= SMALLEST_BACKUP  # one that is too small is what the person mended
         before = size or 0
         await asyncio.sleep(context.work.settings.poll_s)
     return False

@@ -14,6 +14,7 @@ import pytest
 from database_engine import GATE, DatabaseEngine
 from steps_engine import RUN
 
+from workers import failpoints
 from workflows.errors import FourEyes
 from workflows.inventory import KeyOrigin
 from workflows.journal.events import Kind
@@ -133,6 +134,47 @@ def test_no_backup_no_rebuild(engine: DatabaseEngine) -> None:
     assert engine.beyond() == "seoul/backed-up"
     assert "disk full" in engine.state_of("seoul").reason
     assert engine.roles() == {"cmscore1": "primary", "cmscore2": "replica", "cmscore3": "connected"}
+    engine.resume()
+    assert engine.run_lane() == ""
+
+
+def test_a_backup_that_is_there_is_not_taken_again_after_a_resume(engine: DatabaseEngine) -> None:
+    """Something broke right behind it: whoever resumes within two minutes goes on with the backup that was taken."""
+    engine.to_the_gate()
+
+    def breaks(name: str, text: str, _where: str) -> None:
+        if (name, text.split(" ")[0:2]) == ("after_outcome", ["backup", "snapshot"]):
+            failpoints.switch(None)
+            raise failpoints.FailpointRaised
+
+    failpoints.switch(breaks)
+    try:
+        assert engine.beyond() == "seoul/backed-up"
+    finally:
+        failpoints.switch(None)
+    engine.resume()
+    assert engine.run_lane() == ""
+    for node in ("cmscore1", "cmscore2"):
+        assert [line for line in engine.fleet.commands(node) if line.startswith("backup ")] == [
+            "backup snapshot certbridge-1"
+        ]
+
+
+def test_a_backup_that_is_too_small_is_taken_again_after_a_resume(engine: DatabaseEngine) -> None:
+    """The disk was full; the person made room, and what lies there is no backup of a database."""
+    engine.to_the_gate()
+
+    def spoils(name: str, text: str, _where: str) -> None:
+        if (name, text) == ("after_effect", "backup snapshot certbridge-1"):
+            failpoints.switch(None)
+            engine.fleet.put_file("cmscore1", "certbridge-1.bak", b"a few bytes")
+
+    failpoints.switch(spoils)
+    try:
+        assert engine.beyond() == "seoul/backed-up"
+    finally:
+        failpoints.switch(None)
+    assert "that is no backup of a database" in engine.state_of("seoul").reason
     engine.resume()
     assert engine.run_lane() == ""
 
