@@ -322,6 +322,10 @@ class StepContext:
         try:
             state, text = await act()
             failpoint("after_effect", str(line), self.step.id)
+        except asyncio.CancelledError:
+            # The step's time is over, or its lease: the server may go on with the line, and the journal says so.
+            await self._outcome(place, "unknown", "the step was broken off before the server had answered")
+            raise
         except CommandRejected as error:
             await self._outcome(place, "refused", error.message)
             raise

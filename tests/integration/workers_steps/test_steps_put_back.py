@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from steps_engine import RUN, Engine
 from workers.attempt import _lines_sent
 from workflows import actions
 from workflows.journal.events import Kind
-from workflows.plan import Line, LineKind, Step
+from workflows.plan import Line, LineKind, Par, Plan, Seq, Step
 
 Start = Callable[..., Engine]
 PORTS = ("webadmin", "callbridge", "webbridge3.https", "webbridge3.c2w", "turn")
@@ -22,6 +23,19 @@ SERVICES = ("webadmin", "callbridge", "webbridge3", "turn")
 def same_files(document: dict[str, Any]) -> None:
     """Ask for the names of the old files."""
     document["defaults"]["files"] = "same"
+
+
+def with_time(plan: Plan, step: str, allow_s: int) -> Plan:
+    """Return *plan* with so many seconds for *step*."""
+
+    def changed(part: Any) -> Any:
+        if isinstance(part, Step):
+            return replace(part, allow_s=allow_s) if part.id == step else part
+        if isinstance(part, Seq | Par):
+            return replace(part, parts=tuple(changed(one) for one in part.parts))
+        return part
+
+    return replace(plan, lanes=tuple(replace(lane, tree=changed(lane.tree)) for lane in plan.lanes))
 
 
 @pytest.mark.parametrize("change", [None, same_files])
@@ -57,6 +71,24 @@ def test_a_refused_line_has_its_node_put_back(start: Start, line: str) -> None:
     assert engine.go_on().startswith("seoul/cmscore1/apply/")
     assert engine.served("cmscore1", "webadmin", "callbridge") == before
     assert len(engine.events(Kind.PUT_BACK)) == 1
+
+
+def test_a_line_whose_step_ran_out_of_time_has_an_outcome(start: Start) -> None:
+    """The server hangs until the step's time is over: nobody knows what came of the line, and the journal says so."""
+    engine = start("webadmin", services=("webadmin",))
+    plan = engine.plan()
+    step = "seoul/cmscore1/apply/webadmin"
+    engine.start(with_time(plan, step, 2))
+    engine.to_apply(until=step)
+    engine.fleet.fault("hang", match="webadmin disable", seconds=3)
+    assert engine.go_on() == step
+    assert "took more than 2 s" in engine.lane().reason
+    ends = {event.data["line"]: event.data["state"] for event in engine.events(Kind.OUTCOME) if event.step == step}
+    meant = {event.data["line"] for event in engine.events(Kind.INTENT) if event.step == step}
+    assert (ends[0], set(ends)) == ("unknown", meant)
+    assert len(engine.events(Kind.PUT_BACK)) == 1
+    engine.resume()
+    assert (engine.go_on(), engine.plan().empty) == ("", True)
 
 
 def test_a_store_that_is_refused_leaves_no_process_off(start: Start) -> None:
