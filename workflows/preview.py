@@ -6,7 +6,7 @@ show the same value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from workflows.gate import SIGN
@@ -77,11 +77,11 @@ def resume(plan: Plan, state: RunState, *, lane: str = "") -> Preview:
     return _preview("resume", plan, state, moved, would_run=run, left=left, stops_at=stops, effect=effect)
 
 
-def pause(plan: Plan, state: RunState, *, lane: str = "") -> Preview:
+def pause(plan: Plan, state: RunState, *, lane: str = "", dead: Collection[str] = ()) -> Preview:
     """Return what pausing *lane* (all lanes without one) of a run would do."""
     moved = [one for one in _lanes(plan, lane) if _here(state, one).status in {"ready", "running", "waiting"}]
     moved = moved if state.outcome == "open" else []
-    running, left = _border(moved, state)
+    running, left = _border(moved, state, dead)
     effect = (
         f"Lane {', '.join(one.name for one in moved)} is held at its next step border: {_ending(running)}. "
         f"Nothing is put back; `certbridge runs resume {state.run}` lets it go on."
@@ -91,11 +91,11 @@ def pause(plan: Plan, state: RunState, *, lane: str = "") -> Preview:
     return _preview("pause", plan, state, moved, would_run=running, left=left, effect=effect)
 
 
-def cancel(plan: Plan, state: RunState) -> Preview:
+def cancel(plan: Plan, state: RunState, *, dead: Collection[str] = ()) -> Preview:
     """Return what cancelling a run would do."""
     moved = [one for one in plan.lanes if _here(state, one).status not in {"done", "cancelled"}]
     moved = moved if state.outcome == "open" else []
-    running, left = _border(moved, state)
+    running, left = _border(moved, state, dead)
     effect = (
         f"The run ends for good and its servers are free: {_ending(running)}, {_count(left)} never run. "
         f"Nothing is put back: {_left_behind(moved, state)}"
@@ -250,8 +250,8 @@ def _judged(plan: Plan, lane: Lane, here: LaneState, gate: Gate, at: GateState, 
     return True, f"{at.decided_by} approved it at {when}, and nothing of what was approved has changed{through}"
 
 
-def _border(lanes: Sequence[Lane], state: RunState) -> tuple[list[str], list[str]]:
-    """Return (steps that are at work now, steps that have not begun)."""
+def _border(lanes: Sequence[Lane], state: RunState, dead: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Return (steps that are at work now, steps that have not begun, *dead* ones among them)."""
     running: list[str] = []
     left: list[str] = []
     for lane in lanes:
@@ -261,7 +261,8 @@ def _border(lanes: Sequence[Lane], state: RunState) -> tuple[list[str], list[str
             at = here.steps.get(step.id)
             # As `journal.lanes.begun`: what has sent a line goes on to its end.
             begun = at is not None and at.status == "waiting" and bool(at.lines) and state.kind != DATABASE
-            (running if begun or (at is not None and at.status == "running") else left).append(step.id)
+            working = at is not None and at.status == "running" and step.id not in dead
+            (running if begun or working else left).append(step.id)
     return running, left
 
 

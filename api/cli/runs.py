@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -149,7 +150,7 @@ def pause(
     with open_journal(settings) as journal:
         name = run_id(journal, run)
         actions.lanes_of(journal, name, lane)
-        found = previews.pause(_plan(journal, name), journal.state(name), lane=lane)
+        found = previews.pause(_plan(journal, name), journal.state(name), lane=lane, dead=_dead(journal, name))
         if preview:
             show_preview(found, output)
             return
@@ -178,7 +179,7 @@ def cancel(
     settings = load_settings()
     with open_journal(settings) as journal:
         name = run_id(journal, run)
-        found = previews.cancel(_plan(journal, name), journal.state(name))
+        found = previews.cancel(_plan(journal, name), journal.state(name), dead=_dead(journal, name))
         if preview:
             show_preview(found, output)
             return
@@ -312,6 +313,13 @@ def _at_work(journal: Journal, run: str) -> list[str]:
     """Return the steps that are at work just now."""
     state = journal.state(run)
     return [step.id for lane in state.lanes.values() for step in lane.steps.values() if step.status == "running"]
+
+
+def _dead(journal: Journal, run: str) -> frozenset[str]:
+    """Return the steps whose worker is gone and had sent nothing."""
+    from workflows.journal import lanes
+
+    return journal.read(partial(lanes.dead, run=run))
 
 
 def tell(run: str, moved: tuple[str, ...], done: tuple[str, str], nothing: str, found: Preview, output: Format) -> None:

@@ -94,6 +94,12 @@ def begun(connection: sa.Connection, run: str, lane: str) -> tuple[str, ...]:
     return tuple(connection.execute(found).scalars())
 
 
+def dead(connection: sa.Connection, run: str) -> frozenset[str]:
+    """Return the steps of *run* whose worker let its lease run out before it had sent a line: nobody is on them."""
+    gone = sa.and_(_CLAIM.c.state == "running", _CLAIM.c.expires_at <= tables.clock(), sa.not_(_CLAIM.c.intended))
+    return frozenset(connection.execute(sa.select(_CLAIM.c.step).where(_CLAIM.c.run == run, gone)).scalars())
+
+
 _BEGUN = sa.and_(
     _CLAIM.c.intended,
     sa.or_(_CLAIM.c.state == "running", sa.and_(_CLAIM.c.state == "waiting", tables.run.c.kind != "database")),
