@@ -11,7 +11,7 @@ import asyncio
 import functools
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import sqlalchemy as sa
 import stamina
@@ -48,6 +48,14 @@ class Outcome(Enum):
     WAITING = "waiting"
     DROPPED = "dropped"
     LOST = "lost"
+
+
+class _Asked(TypedDict):
+    run: str
+    lane: str
+    generation: int
+    predecessors: frozenset[str]
+    resources: tuple[str, ...]
 
 
 class Attempt:
@@ -107,22 +115,23 @@ class Attempt:
             outbox.add(tx, outbox.ADVANCE, self._run, self._lane.name, {"why": "its worker was told to stop"})
 
     def _claim(self, tx: Transaction, *, left_out: frozenset[str]) -> Claim | Drop:
-        held = outage_circuit.refusal(
-            tx, self._work.settings, run=self._run, lane=self._lane.name, step=self._step, generation=self._generation
-        )
+        here: _Asked = {
+            "run": self._run,
+            "lane": self._lane.name,
+            "generation": self._generation,
+            "predecessors": predecessors(self._lane, self._step.id) - left_out,
+            "resources": resources(self._plan, self._run, self._step),
+        }
+        held = outage_circuit.refusal(tx, self._work.settings, step=self._step, **here)
         if held is not None:
             return held
         return claims.claim(
             tx,
-            run=self._run,
-            lane=self._lane.name,
             step=self._step.id,
             node=self._step.node,
-            generation=self._generation,
             holder=self._work.holder,
-            predecessors=predecessors(self._lane, self._step.id) - left_out,
-            resources=resources(self._plan, self._run, self._step),
             lease_s=self._work.settings.lease_s,
+            **here,
         )
 
     async def _carry_out(self, claim: Claim, held: Held) -> Outcome:

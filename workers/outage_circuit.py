@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import structlog
 
-from workflows.journal import silence
+from workflows.journal import claims, silence
 from workflows.journal.claims import Drop, DropReason
-from workflows.journal.lanes import lane_row, stop_lane
+from workflows.journal.lanes import stop_lane
 from workflows.journal.store import Transaction
 from workflows.plan import Step
 from workflows.settings import Settings
@@ -25,15 +25,34 @@ _NO_CHANGE = frozenset({"prove", "close"})
 _SHOWN = 8
 
 
-def refusal(tx: Transaction, settings: Settings, *, run: str, lane: str, step: Step, generation: int) -> Drop | None:
+def refusal(
+    tx: Transaction,
+    settings: Settings,
+    *,
+    run: str,
+    lane: str,
+    step: Step,
+    generation: int,
+    predecessors: frozenset[str],
+    resources: tuple[str, ...],
+) -> Drop | None:
     """Stop *lane* when *step* would begin a change in the middle of an outage, and return why; None: it may begin."""
     if step.stage < FIRST_CHANGE or not step.node or not step.lines or step.action in _NO_CHANGE:
         return None
-    row = lane_row(tx.connection, run, lane)
-    if row.flag or row.generation != generation or not silence.is_new(tx, run, lane, step.id):
+    if not silence.is_new(tx, run, lane, step.id):
         return None
-    # Where the claim is refused anyway, nothing would begin, so nothing is stopped.
-    if not silence.may_be_claimed(tx, run=run, lane=lane, step=step.id, node=step.node, generation=generation):
+    # Where the claim is refused anyway (a message that came early, twice or late), nothing would begin, so nothing is
+    # stopped: the lane may be well on its way.
+    refused = claims.refusal(
+        tx,
+        run=run,
+        lane=lane,
+        step=step.id,
+        generation=generation,
+        predecessors=predecessors,
+        resources=resources,
+    )
+    if refused is not None:
         return None
     nodes = silence.silent_nodes(tx, within_s=settings.outage_s, run=run, lane=lane)
     if len(nodes) <= settings.outage_nodes:

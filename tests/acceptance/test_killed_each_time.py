@@ -62,7 +62,8 @@ def test_a_step_that_kills_its_worker_each_time_is_parked_and_ends_once_it_is_me
     run.approve("--gate", "go")
 
     assert kept_alive(engine, run) == TRIES
-    reason = f"{step} was tried {TRIES} times without an end"
+    last = "no try left an error, so each time its process ended or lost its lease"
+    reason = f"{step} was tried {TRIES} times without an end; {last}"
     assert run.lane()["reason"] == reason
     (parked,) = told(engine, run, Kind.STEP_PARKED, step)
     assert (parked.data["error"]["text"], parked.data["attempt"]) == (reason, TRIES)

@@ -128,6 +128,22 @@ def claim(
     )
 
 
+def refusal(
+    tx: Transaction,
+    *,
+    run: str,
+    lane: str,
+    step: str,
+    generation: int,
+    predecessors: frozenset[str],
+    resources: tuple[str, ...],
+) -> Drop | None:
+    """Return why `claim` would refuse, None when it would not; nothing is written."""
+    return _refusal(
+        tx, lane_row(tx.connection, run, lane), _row(tx, run, lane, step), generation, predecessors, resources
+    )
+
+
 def renew(tx: Transaction, claim: Claim, lease_s: float = 60) -> bool:
     """Let the leases run *lease_s* seconds from now; False when the claim is no longer ours.
 
@@ -425,7 +441,7 @@ def _dropped(tx: Transaction, run: str, lane: str, step: str, node: str, generat
 
 
 def _park(tx: Transaction, row: LaneRow, step: str, node: str, old: Any, max_attempts: int) -> Drop:
-    text = f"{step} was tried {old.attempt} times without an end"
+    text = f"{step} was tried {old.attempt} times without an end{_last_words(tx, row, step)}"
     here = (_CLAIM.c.run == row.run, _CLAIM.c.lane == row.lane, _CLAIM.c.step == step)
     tx.connection.execute(sa.update(_CLAIM).where(*here).values(state="parked", expires_at=tx.clock))
     remedy = "Look at the server, mend the cause, then resume the run."
@@ -434,6 +450,34 @@ def _park(tx: Transaction, row: LaneRow, step: str, node: str, old: Any, max_att
     tx.append(NewEvent(run=row.run, kind=Kind.STEP_PARKED, lane=row.lane, step=step, node=node, data=data))
     stop_lane(tx, row.run, row.lane, text, data={"failed": {step: text}})
     return Drop(reason=DropReason.PARKED, text=text)
+
+
+def _last_words(tx: Transaction, row: LaneRow, step: str) -> str:
+    """Return the last error of *step* since a person resumed the lane, or which line nobody knows the end of.
+
+    A process that was killed says nothing, so what its lines came to is all there is.
+    """
+    table = tables.event
+    here = sa.and_(table.c.run == row.run, table.c.lane == row.lane)
+    ours = sa.and_(table.c.step == step, table.c.kind.in_(_SAYING))
+    resumed = table.c.kind == Kind.LANE_RESUMED.value
+    query = sa.select(table.c.kind, table.c.data).where(here, sa.or_(ours, resumed)).order_by(table.c.n.desc())
+    for event in tx.connection.execute(query):
+        if event.kind == Kind.LANE_RESUMED.value:
+            break
+        if event.kind == Kind.INTENT.value:
+            return f"; last it sent `{event.data['text']}`, and nobody knows what came of it"
+        error = (event.data.get("error") or {}).get("text") or (event.data.get("data") or {}).get("why")
+        if event.kind == Kind.OUTCOME.value and event.data["state"] != "ok":
+            error = event.data["text"]
+        if error:
+            return f"; the last error: {error}"
+        if event.kind == Kind.OUTCOME.value:
+            break
+    return "; no try left an error, so each time its process ended or lost its lease"
+
+
+_SAYING = (Kind.INTENT.value, Kind.OUTCOME.value, Kind.STEP_WAITING.value, Kind.STEP_FAILED.value)
 
 
 def _reasons(tx: Transaction, run: str, lane: str, steps: list[str]) -> dict[str, str]:
@@ -472,6 +516,7 @@ __all__ = [
     "pass_through",
     "pause_lane",
     "raise_generation",
+    "refusal",
     "renew",
     "resume_lane",
     "stop_lane",

@@ -13,9 +13,8 @@ from workflows.journal import tables
 from workflows.journal.events import Kind
 from workflows.journal.store import Transaction
 
-_CLAIM, _LEASE, _EVENT = tables.claim, tables.lease, tables.event
+_CLAIM, _EVENT = tables.claim, tables.event
 _SILENT = "Unreachable"
-_OVER = ("done", "excused", "failed", "parked")
 _ENDED_BADLY = ("failed", "parked", "waiting", "open", "excused")
 
 
@@ -73,18 +72,6 @@ def is_new(tx: Transaction, run: str, lane: str, step: str) -> bool:
     if found is None:
         return True
     return found.state != "waiting" and not _begun(tx, run, lane, step)
-
-
-def may_be_claimed(tx: Transaction, *, run: str, lane: str, step: str, node: str, generation: int) -> bool:
-    """Return False where `claims.claim` says no by itself: *step* is over, was tried, or its server is held."""
-    here = (_CLAIM.c.run == run, _CLAIM.c.lane == lane, _CLAIM.c.step == step)
-    row = tx.connection.execute(sa.select(_CLAIM).where(*here)).one_or_none()
-    if row is not None and (row.state in _OVER or row.generation == generation):
-        return False
-    live = sa.select(_LEASE.c.holder).where(
-        _LEASE.c.resource == f"node:{node}", _LEASE.c.holder != "", _LEASE.c.expires_at > tx.clock
-    )
-    return tx.connection.execute(live).first() is None
 
 
 def _begun(tx: Transaction, run: str, lane: str, step: str) -> bool:

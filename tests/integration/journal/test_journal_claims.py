@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from workflows.journal.claims import Claim, Drop, DropReason, finish, intent, ou
 from workflows.journal.lanes import (
     begun,
     cancel_lane,
+    dead,
     finish_lane,
     idle_lanes,
     lane_row,
@@ -248,6 +250,53 @@ def test_too_many_attempts_park_the_step_and_stop_the_lane(journal: Journal) -> 
     assert journal.write(lambda tx: resume_lane(tx, "r1", LANE, "ann"))
     assert next_generation(journal) == 5
     assert must_take(journal, generation=5).attempt == 1
+
+
+def test_parked_step_tells_its_last_error(journal: Journal) -> None:
+    """What the last line came to, or that nobody knows; what was before a person resumed does not count."""
+
+    def three_times(last: str) -> str:
+        """Let three processes die of the step, each after a line that ended with *last* ("" without an end)."""
+        for _ in range(3):
+            claimed = must_take(journal, generation=next_generation(journal))
+            journal.write(lambda tx, claimed=claimed: intent(tx, claimed, 0, "webadmin enable"))
+            if last:
+                journal.write(lambda tx, claimed=claimed: outcome(tx, claimed, 0, last, f"it said {last}"))
+            let_leases_run_out(journal)
+        assert reason(take(journal, generation=next_generation(journal))) == "parked"
+        told = journal.state("r1").lanes[LANE]
+        error = told.steps["s1"].error
+        assert error is not None
+        assert error["text"] == told.reason
+        journal.write(lambda tx: resume_lane(tx, "r1", LANE, "ann"))
+        return told.reason
+
+    make_run(journal)
+    tried = "s1 was tried 3 times without an end; "
+    assert three_times("refused") == f"{tried}the last error: it said refused"
+    assert three_times("") == f"{tried}last it sent `webadmin enable`, and nobody knows what came of it"
+    assert three_times("unknown") == f"{tried}the last error: it said unknown"
+    assert three_times("ok") == f"{tried}no try left an error, so each time its process ended or lost its lease"
+
+
+def test_parked_step_that_was_let_go_of_tells_why(journal: Journal) -> None:
+    """A try that ended as "again" left its reason in the journal."""
+    make_run(journal)
+    for _ in range(3):
+        end(journal, must_take(journal, generation=next_generation(journal)), "retry", error=ERROR)
+    assert reason(take(journal, generation=next_generation(journal))) == "parked"
+    assert journal.state("r1").lanes[LANE].reason == "s1 was tried 3 times without an end; the last error: no such key"
+
+
+def test_dead_steps_are_those_that_sent_nothing_and_whose_lease_is_over(journal: Journal) -> None:
+    """One that sent a line goes on to its end, one that is alive is at work: neither is dead."""
+    make_run(journal)
+    must_take(journal, "s1")
+    begun_step = must_take(journal, "s2")
+    journal.write(lambda tx: intent(tx, begun_step, 0, "webadmin disable"))
+    assert journal.read(partial(dead, run="r1")) == frozenset()
+    let_leases_run_out(journal)
+    assert journal.read(partial(dead, run="r1")) == {"s1"}
 
 
 # ── how steps end ────────────────────────────────────────────────────────────────────────────────────────────────────

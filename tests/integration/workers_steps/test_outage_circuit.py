@@ -144,7 +144,8 @@ def test_what_interrupts_nothing_or_cannot_be_claimed_stops_no_lane(start: Start
     generation = engine.lane().generation
 
     def refused(one: Step) -> bool:
-        ask = partial(refusal, settings=engine.work.settings, run=RUN, lane="seoul", step=one, generation=generation)
+        held = partial(refusal, settings=engine.work.settings, run=RUN, lane="seoul", step=one, generation=generation)
+        ask = partial(held, predecessors=frozenset(), resources=(f"node:{one.node}",))
         return engine.work.journal.write(ask) is not None
 
     assert refused(replace(part, id="seoul/prove", action="prove", stage=800)) is False
@@ -156,6 +157,24 @@ def test_what_interrupts_nothing_or_cannot_be_claimed_stops_no_lane(start: Start
     assert (engine.go_on(), engine.lane().status) == (step, "running")
     engine.work.journal.write(partial(claims.finish, claim=held, status="done"))
     assert (engine.go_on(), engine.lane().status) == (step, "stopped")
+
+
+def test_a_message_that_came_too_early_stops_no_lane(start: Start) -> None:
+    """What must be done before it is not done, so nothing would begin: the lane goes on as if it had never come."""
+    engine, step, _ = two_fell_silent(start)
+    later = step.replace("/apply/webadmin", "/prove")
+    part = engine.work.plan(RUN)[0].lane("seoul").part(later)
+    assert isinstance(part, Step)
+    first = engine.work.plan(RUN)[0].lane("seoul").part(step)
+    assert isinstance(first, Step)
+    generation = engine.work.journal.write(partial(lanes.raise_generation, run=RUN, lane="seoul", why="test"))
+    early = replace(first, id=later)
+    ask = partial(refusal, settings=engine.work.settings, run=RUN, lane="seoul", step=early, generation=generation)
+    early_ask = partial(ask, predecessors=frozenset({step}), resources=(f"node:{first.node}",))
+    assert engine.work.journal.write(early_ask) is None
+    assert engine.lane().status == "running"
+    ready_ask = partial(ask, predecessors=frozenset(), resources=(f"node:{first.node}",))
+    assert engine.work.journal.write(ready_ask) is not None
 
 
 def test_servers_that_answered_since_do_not_count(start: Start) -> None:
