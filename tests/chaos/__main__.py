@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "acceptance"), str(HERE.parent)]
 
 from acceptance_engine import Engine  # noqa: E402 - the path first
-from emptied import Emptied, empty_during, shape  # noqa: E402
+from emptied import Emptied, empty_during, servers, shape  # noqa: E402
 from keys import make_keys  # noqa: E402
 from nemesis import Round, Scale, play  # noqa: E402
 from renewing import must  # noqa: E402
@@ -72,8 +72,13 @@ def reasons(rounds: list[Round], asked: int, emptied: Emptied, asked_emptied: in
         *(f"nothing was sent in the round with seed {one.seed}" for one in rounds if not one.findings.changes),
         *(f"findings in the round with seed {one.seed}" for one in rounds if not one.good),
         *(
-            [f"{emptied.finished} of {asked_emptied} small runs with Redis emptied have ended"]
-            if emptied.finished < asked_emptied
+            [f"{len(emptied.emptied_at)} of {asked_emptied} strict runs with Redis emptied have ended"]
+            if len(emptied.emptied_at) < asked_emptied
+            else []
+        ),
+        *(
+            [f"{emptied.started - emptied.finished} of the small runs with Redis emptied have not ended"]
+            if emptied.finished < emptied.started
             else []
         ),
     ]
@@ -83,8 +88,9 @@ def _emptied(runs: int, chance: random.Random) -> Emptied:
     """Empty Redis once in each of so many small runs, and tell what came of it."""
     with Engine(shape(runs)) as engine:
         must(engine, "survey")
-        result = empty_during(engine, [cluster_name(number) for number in range(runs)], chance)
-    print(f"Redis emptied in {len(result.emptied_at)} runs, at their events {sorted(result.emptied_at)}")  # noqa: T201
+        result = empty_during(engine, [cluster_name(number) for number in range(servers(runs))], chance, strict=runs)
+    at = sorted(result.emptied_at)
+    print(f"Redis emptied in {len(at)} runs with work left, at their events {at}; {result.late} done over")  # noqa: T201
     for text in result.outcomes:
         print(f"  FOUND: {text}", flush=True)  # noqa: T201
     return result
@@ -111,7 +117,8 @@ def summary(rounds: list[Round], emptied: Emptied, took_s: float) -> list[str]:
     found = [one.findings for one in rounds]
     rows = {
         "small runs with Redis emptied": emptied.started,
-        "  finished": emptied.finished,
+        "  with work left then, and ended": len(emptied.emptied_at),
+        "  met too late, and done over": emptied.late,
         "rounds": len(rounds),
         **{f"  {kind}": number for kind, number in sorted(strikes.items())},
         "connections spoiled": sum(one.spoiled for one in rounds),

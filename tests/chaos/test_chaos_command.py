@@ -49,7 +49,8 @@ def test_round_that_sent_nothing_or_found_something_is_no_success(monkeypatch, f
 
 
 def test_small_runs_that_were_not_begun_count_as_missing():
-    """The time for them was over."""
-    assert command.reasons([GOOD], 1, Emptied(started=30, finished=30), 50) == [
-        "30 of 50 small runs with Redis emptied have ended"
-    ]
+    """The time for them was over, or Redis was emptied too late in some."""
+    emptied = Emptied(started=31, finished=31, late=1, emptied_at=[7] * 30)
+    assert command.reasons([GOOD], 1, emptied, 50) == ["30 of 50 strict runs with Redis emptied have ended"]
+    enough = Emptied(started=51, finished=50, emptied_at=[7] * 50)
+    assert command.reasons([GOOD], 1, enough, 50) == ["1 of the small runs with Redis emptied have not ended"]
