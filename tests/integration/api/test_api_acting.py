@@ -58,7 +58,7 @@ def test_going_back_wants_a_survey_that_is_newer_than_the_run(seeded):
     assert "/api/surveys" in answer.json()["remedy"]
     world.advance(olga.post("/api/surveys", json={}).json()["run"])
     answer = olga.get(f"/api/runs/{run}/rollback/preview")
-    assert (answer.status_code, answer.json()["code"]) == (422, "PlanError")  # nothing was changed on any server
+    assert (answer.status_code, answer.json()["code"]) == (422, "NothingToUndo")  # nothing was changed on any server
 
 
 def _intent(run):

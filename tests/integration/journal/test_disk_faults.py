@@ -20,6 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from simulator import pki
+from tests import empty_journal
 from tests.integration.journal.scribe import COMMANDS
 from tests.integration.journal.world import let_leases_run_out, make_run, must_take
 from workers.redaction import Redactor
@@ -120,6 +121,9 @@ def keys(tmp_path: Path) -> Path:
     pool = pki.KeyPool.of_size(12)
     made: list[rsa.RSAPrivateKey] = [next(pool._keys) for _ in range(12)]
     path = tmp_path / "keys.pem"
+    # The journal is there before the disk goes bad: the faults are counted from the first write of the run.
+    (tmp_path / "state").mkdir(mode=0o700)
+    empty_journal.put(f"sqlite:///{tmp_path / 'state' / 'journal.db'}")
     path.write_bytes(b"".join(pki.key_to_pem(key) for key in made))
     return path
 
