@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 from api import problems
 from api.auth.identity import open_to_all
+from api.body_size import BodySize
 from api.document import describe
 from api.here import Server
 from api.protect import Protect
@@ -39,6 +40,7 @@ def create_app(settings: Settings, journal: Journal) -> FastAPI:
         dependencies=[],
     )
     app.state.server = Server(settings, journal)
+    app.add_middleware(BodySize)
     app.add_middleware(Protect)
     problems.register(app)
     for router in routers():

@@ -15,7 +15,10 @@ EVERYWHERE = ""
 """The cluster of a grant that holds for the whole fleet."""
 
 SYSTEM = "system"
-"""Who decides when a gate's clock has run out; no account may have this name."""
+"""Who decides when a gate's clock has run out."""
+
+RESERVED = frozenset({SYSTEM, "engine", "issuer", "somebody", "bootstrap"})
+"""Whom the journal names where no account acted; no account may have one of these names."""
 
 
 class Permission(StrEnum):

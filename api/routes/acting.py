@@ -28,7 +28,7 @@ from workflows import actions
 from workflows import preview as previews
 from workflows.errors import DigestChanged, InputError, NotAllowed
 from workflows.inventory import KeyOrigin
-from workflows.journal import Kind, NewEvent, RunState, lists
+from workflows.journal import Kind, NewEvent, RunState, lanes, lists
 from workflows.people import Permission, Person
 from workflows.plan import Plan
 
@@ -158,7 +158,7 @@ def resume_run(who: Operator, here: Here, run: str, body: Acting, once: Once) ->
 def preview_pause(who: Reader, here: Here, run: str, lane: str = "") -> PreviewBody:
     """Show what pausing would do."""
     plan, state = _seen(who, here, run, lane)
-    return PreviewBody.model_validate(previews.pause(plan, state, lane=lane))
+    return PreviewBody.model_validate(previews.pause(plan, state, lane=lane, dead=_dead(here, run)))
 
 
 @router.post("/runs/{run}/pause")
@@ -167,7 +167,7 @@ def pause_run(who: Operator, here: Here, run: str, body: Acting, once: Once) -> 
 
     def pause() -> Acted:
         plan, state = _mine(who, here, run, body.lane)
-        found = previews.pause(plan, state, lane=body.lane)
+        found = previews.pause(plan, state, lane=body.lane, dead=_dead(here, run))
         return _acted(run, actions.pause(here.journal, run, by=who.name, lane=body.lane, reason=body.reason), found)
 
     return once(Acted, 200, pause)
@@ -177,7 +177,7 @@ def pause_run(who: Operator, here: Here, run: str, body: Acting, once: Once) -> 
 def preview_cancel(who: Reader, here: Here, run: str) -> PreviewBody:
     """Show what cancelling would do."""
     plan, state = _seen(who, here, run, "")
-    return PreviewBody.model_validate(previews.cancel(plan, state))
+    return PreviewBody.model_validate(previews.cancel(plan, state, dead=_dead(here, run)))
 
 
 @router.post("/runs/{run}/cancel")
@@ -186,11 +186,16 @@ def cancel_run(who: Operator, here: Here, run: str, body: Ending, once: Once) ->
 
     def cancel() -> Acted:
         plan, state = _mine(who, here, run, "")
-        found = previews.cancel(plan, state)
+        found = previews.cancel(plan, state, dead=_dead(here, run))
         moved = actions.cancel(here.journal, run, by=who.name, reason=body.reason) if found.lanes else ()
         return _acted(run, moved, found)
 
     return once(Acted, 200, cancel)
+
+
+def _dead(here: Here, run: str) -> frozenset[str]:
+    """Return the steps whose worker died before it had sent a line."""
+    return here.journal.read(partial(lanes.dead, run=run))
 
 
 # ── going back ───────────────────────────────────────────────────────────────────────────────────────────────────────

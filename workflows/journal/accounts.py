@@ -20,7 +20,7 @@ from workflows.errors import Clash, InputError, NotAllowed, NotThere
 from workflows.journal import tables
 from workflows.journal.events import FLEET, Kind, NewEvent
 from workflows.journal.store import Transaction, moment
-from workflows.people import SYSTEM, Grant, Person, Role
+from workflows.people import RESERVED, Grant, Person, Role
 
 LOCAL = "local"
 INVITATION_S = 3 * 86_400.0
@@ -60,7 +60,7 @@ def add(
 ) -> str:
     """Make an account and return its id. Raises: InputError (its name), Clash (the name is taken)."""
     folded = name.strip().casefold()
-    if not _NAME.fullmatch(folded) or folded == SYSTEM:
+    if not _NAME.fullmatch(folded) or folded in RESERVED:
         raise InputError(
             f"{name!r} is no name of an account.",
             remedy="Use 1 to 64 of a-z, 0-9 and . _ @ + -, with a letter or digit first.",

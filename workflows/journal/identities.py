@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from workflows.journal import accounts, tables
 from workflows.journal.store import Transaction
-from workflows.people import SYSTEM, Grant
+from workflows.people import RESERVED, Grant
 
 OIDC = "oidc"
 ATTEMPT_S = 600.0
@@ -68,7 +68,7 @@ def _free(tx: Transaction, name: str) -> str:
     """Return a name that nobody has, as near to *name* as can be."""
     wanted = re.sub(r"[^a-z0-9._@+-]+", "-", name.casefold()).lstrip("._@+-")[:56] or "somebody"
     number, found = 1, wanted
-    while found == SYSTEM or accounts.by_name(tx.connection, found) is not None:
+    while found in RESERVED or accounts.by_name(tx.connection, found) is not None:
         number += 1
         found = f"{wanted}-{number}"
     return found

@@ -130,6 +130,7 @@ def test_an_invitation_of_somebody_who_was_shut_out_opens_nothing(office):
     [
         ({"name": "a b"}, ""),
         ({"name": "system"}, ""),
+        ({"name": "Engine"}, ""),
         ({"name": "x\u0000y"}, "body.name"),
         ({"name": "kim", "display": "a\nb"}, "body.display"),
         ({"name": "kim", "groups": ["a\u0000b"]}, "body.groups.0"),
