@@ -135,7 +135,7 @@ def _ask(where: str, *, stdin: bool) -> str:
     if stdin:
         token = sys.stdin.readline().strip()
     elif sys.stdin.isatty():
-        note(f"Make a token on {where}/settings, or there with `certbridge users token`.")
+        note(f"Make a token on {where}/settings, with the scopes that you need.")
         token = typer.prompt("Token", hide_input=True, err=True).strip()
     else:
         raise InputError("Nobody can be asked for the token here.", remedy="Say `--token-stdin` and send it in.")

@@ -316,7 +316,7 @@ def test_survey_of_yesterday_is_not_enough(world, monkeypatch):
 
     world.survey()
     later = surroundings.now() + timedelta(hours=25)
-    monkeypatch.setattr("api.cli.plan.now", lambda: later)
+    monkeypatch.setattr("api.planning._now", lambda: later)
     result = world.say("plan")
     assert result.exit_code == 2
     assert "no survey of the last 24 hours: cms1, cms2" in result.stderr

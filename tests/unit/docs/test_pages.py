@@ -27,7 +27,16 @@ _TARGET = re.compile(r"(?:^\s*|&& )make ([a-z]+)\b", re.MULTILINE)
 # What a page writes for "any run", "any file": it takes the place of a value, and is none that the CLI must know.
 _PLACEHOLDERS = {"FILE…", "NODE…", "[OPTIONS]", "COMMAND", "[ARGS]..."}
 # Read outside of workflows.settings: by the tests (.ci/run).
-_OTHER_VARIABLES = {"CERTBRIDGE_TOOLS_REQUIRED", "CERTBRIDGE_FAILPOINTS", "CERTBRIDGE_CHAOS"}
+_OTHER_VARIABLES = {
+    "CERTBRIDGE_TOOLS_REQUIRED",
+    "CERTBRIDGE_FAILPOINTS",
+    "CERTBRIDGE_CHAOS",
+    # Read by `api.cli.elsewhere`, which chooses between this machine and an API, and by docker-compose.yml.
+    "CERTBRIDGE_API_URL",
+    "CERTBRIDGE_TOKEN",
+    "CERTBRIDGE_CA",
+    "CERTBRIDGE_PROXY",
+}
 # Named by the inventory's reference for the next issue; README says under "What is not there yet" that it has not come.
 _LATER: tuple[str, ...] = ()
 _CREDENTIAL = "CERTBRIDGE_CREDENTIAL_"
