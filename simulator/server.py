@@ -84,6 +84,7 @@ class Node:
     _refusals: int = 0
     _locked_until: float = 0.0
     _rebooting: set[asyncio.Task[None]] = field(default_factory=set)
+    _left: bool = False
 
     def __post_init__(self) -> None:
         """Make the listeners, and give the appliance its ways to the network."""
@@ -117,7 +118,9 @@ class Node:
         return False
 
     def reconcile(self) -> None:
-        """Make ports and host key agree with services and faults."""
+        """Make ports and host key agree with services and faults; a node that has left the network opens none again."""
+        if self._left:  # a command that was still at work when the fleet was stopped ends after that
+            return
         faults, name = self.appliance.faults, self.appliance.name
         unreachable = faults.first(FaultKind.UNREACHABLE, name, "ssh") is not None
         wanted = self._wanted_key()
@@ -202,6 +205,7 @@ class Node:
 
     async def close(self) -> None:
         """Leave the network."""
+        self._left = True
         for task in tuple(self._rebooting):
             task.cancel()
         await asyncio.gather(*self._rebooting, return_exceptions=True)

@@ -1,8 +1,10 @@
 """Each named fault, seen from the client's side and in the command log."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -18,7 +20,7 @@ from simulator_client import (
     wait_for,
 )
 
-from simulator.fleet import FleetHandle
+from simulator.fleet import FleetHandle, FleetSettings, start_fleet_in_thread
 
 
 def _outcome(fleet: FleetHandle, text: str) -> str | None:
@@ -246,3 +248,20 @@ def test_faults_keep_to_their_node_count_and_skips(start_fleet: Callable[..., Fl
     replies = talk(fleet, "cmscore1", *["version"] * 4)
     assert [reply.startswith("FAILURE") for reply in replies] == [False, True, True, False]
     assert talk(fleet, "cmscore2", *["version"] * 4) == ["3.9\n"] * 4
+
+
+def test_a_command_that_ends_after_its_fleet_opens_no_port_again(key_file: Path) -> None:
+    """A listening socket that nobody closes any more would be left behind, and tell of itself in another test."""
+    with start_fleet_in_thread(FleetSettings(nodes=1, key_pool=key_file)) as fleet:
+        address = fleet.address("cmscore1")
+        fleet.fault("hang", match="pki csr *", seconds=30)
+
+        async def session() -> None:
+            async with shell(fleet, "cmscore1") as conversation:
+                conversation.send("pki csr late CN:a.example.com\r")
+                await conversation.until("example.com\r\n")
+
+        asyncio.run(session())
+    for port in (2222, 8443):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((address, port), timeout=5).close()
