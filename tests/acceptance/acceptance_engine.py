@@ -256,7 +256,8 @@ class Engine:
     def kill(self, worker: str, *, restart: bool = True) -> None:
         """Kill a process ("fleet-1", "control", "beat") with -9; *restart* it as the supervisor would."""
         process = self._processes.pop(worker)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it was killed before, and only has to be started again
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if restart:
             self.restart(worker)
