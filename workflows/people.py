@@ -17,7 +17,7 @@ EVERYWHERE = ""
 SYSTEM = "system"
 """Who decides when a gate's clock has run out."""
 
-RESERVED = frozenset({SYSTEM, "engine", "issuer", "somebody", "bootstrap"})
+RESERVED = frozenset({SYSTEM, "engine", "issuer", "somebody", "bootstrap", "oidc"})
 """Whom the journal names where no account acted; no account may have one of these names."""
 
 

@@ -16,6 +16,7 @@ from api.pages.reading import Decider, Operator, Reader
 from api.pages.settings import body_of
 from api.routes import gates, plans
 from api.routes.gates import Files
+from api.scope import plan_seen
 from workflows.errors import GateError, InputError
 from workflows.gate import SIGN
 from workflows.people import Permission, Person
@@ -81,7 +82,7 @@ def _gate(
         "gate.html",
         gate=gate,
         parts=list(plan_view.part_bodies(plan.kind, rest)),
-        notices=[*dict.fromkeys((*gate.notices, *plan.notices))],
+        notices=[*dict.fromkeys((*gate.notices, *plan_seen(who, plan).notices))],
         difference=[one for one in plans.differences(here, plan, run=gate.run) if one.lane == gate.lane],
         delivers=gate.gate == SIGN and gate.status == "approved" and who.may(Permission.OPERATE, (gate.lane,)),
         delivery=delivery,

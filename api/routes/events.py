@@ -48,7 +48,8 @@ def follow_run(
     It begins behind *Last-Event-ID* or *after*, and ends with `event: closed` when the run is over.
     """
     lanes_seen(who, here, run)
-    begin = int(last_event_id) if last_event_id.isdigit() else max(after, 0)
+    told = last_event_id if last_event_id.isascii() and last_event_id.isdigit() else ""
+    begin = min(int(told[:19]) if told else max(after, 0), 2**63 - 1)
     return _stream(_run_events(here, request, run, begin))
 
 
