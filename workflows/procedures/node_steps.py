@@ -309,7 +309,7 @@ def recheck(cluster: str, node: str, wanted: tuple[Expect, ...]) -> Step:
 
 def expects(facts: NodeFacts, papers: Sequence[Paper]) -> tuple[Expect, ...]:
     """Return what the services of *papers* must still be set to on that node."""
-    return tuple(_expect(fact) for paper in papers for fact in _facts(paper.due.wish, facts))
+    return tuple(expect_setting(fact) for paper in papers for fact in _facts(paper.due.wish, facts))
 
 
 def apply(
@@ -393,7 +393,7 @@ def _apply(cluster: str, facts: NodeFacts, process: str, papers: Sequence[Paper]
             "wanted": {name: _setting(fact) for name, fact in wanted.items()},
             "wishes": {name: paper.due.id for paper in papers for name in paper.due.wish.services if name in wanted},
         },
-        expects=() if swapped else tuple(_expect(fact) for fact in now.values()),
+        expects=() if swapped else tuple(expect_setting(fact) for fact in now.values()),
         lines=lines,
         undo=undo,
         interrupts=interruptions(process, facts) if enabled else (),
@@ -456,7 +456,7 @@ def _swap(cluster: str, facts: NodeFacts, paper: Paper, found: Sequence[Pin], ta
         stage=700,
         title=f"{facts.node}: the new files of {paper.due.wish.name} take the names of the old ones",
         params={"wish": paper.due.id},
-        expects=tuple(_expect(fact) for fact in _before_apply(facts, paper, found)),
+        expects=tuple(expect_setting(fact) for fact in _before_apply(facts, paper, found)),
         lines=tuple(lines),
         undo=tuple(back),
     )
@@ -519,7 +519,8 @@ def _setting(fact: ServiceFact) -> dict[str, Any]:
     return {"key": fact.key, "certificate": fact.certificate, "bundle": fact.bundle}
 
 
-def _expect(fact: ServiceFact) -> Expect:
+def expect_setting(fact: ServiceFact) -> Expect:
+    """Return the condition that this service is still set to what *fact* says."""
     return Expect(kind="setting", subject=fact.service, value={**_setting(fact), "enabled": fact.enabled})
 
 

@@ -35,6 +35,7 @@ from workflows.procedures.lines import (
     tag_of,
 )
 from workflows.procedures.names import next_number
+from workflows.procedures.node_steps import expect_setting
 from workflows.procedures.wishes import entry_of, parse_release
 
 _FORWARD = "Go forward: mend the cause and `certbridge runs resume`, or make a new plan; else there is the backup."
@@ -367,15 +368,7 @@ def _restore(cluster: str, node: _Node, process: str, backs: list[Back]) -> Step
             },
             "wishes": {back.service: back.wish for back in backs},
         },
-        expects=tuple(
-            Expect(
-                kind="setting",
-                subject=one.service,
-                value={"key": one.key, "certificate": one.certificate, "bundle": one.bundle, "enabled": one.enabled},
-            )
-            for one in now
-            if one is not None
-        ),
+        expects=tuple(expect_setting(one) for one in now if one is not None),
         lines=lines,
         interrupts=interruptions(process, facts) if is_running else (),
     )
