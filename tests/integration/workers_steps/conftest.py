@@ -14,6 +14,9 @@ from steps_engine import Engine, only
 
 from simulator import pki
 from simulator.fleet import FleetHandle, FleetSettings, start_fleet_in_thread
+from tests.postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +30,14 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(key_file: Path, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+def records(request: pytest.FixtureRequest) -> str:
+    """Return the URL of the engine's journal, "" for its own SQLite (`BOTH` asks for either)."""
+    found: str = request.getfixturevalue("postgres_url") if getattr(request, "param", "") == "postgresql" else ""
+    return found
+
+
+@pytest.fixture
+def start(key_file: Path, tmp_path: Path, records: str) -> Iterator[Callable[..., Engine]]:
     """Return a function that starts a fleet and an engine; *wants* are the services that have a wish."""
     with ExitStack() as stack:
 
@@ -43,7 +53,7 @@ def start(key_file: Path, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
                 if change is not None:
                     change(document)
 
-            engine = Engine(fleet, folder, both)
+            engine = Engine(fleet, folder, both, database_url=records)
             stack.callback(engine.close)
             return engine
 
@@ -51,7 +61,7 @@ def start(key_file: Path, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
 
 
 @pytest.fixture
-def start_database(key_file: Path, tmp_path: Path) -> Iterator[Callable[..., DatabaseEngine]]:
+def start_database(key_file: Path, tmp_path: Path, records: str) -> Iterator[Callable[..., DatabaseEngine]]:
     """Return a function that starts a fleet with a database cluster, and an engine that rebuilds it."""
     with ExitStack() as stack:
 
@@ -61,7 +71,7 @@ def start_database(key_file: Path, tmp_path: Path) -> Iterator[Callable[..., Dat
             quick = {"speed": 400.0, "reboot_s": 0.3, "services": ("callbridge", "webadmin")}
             wanted = {"key_pool": key_file, "out": folder / "fleet"} | quick | settings
             fleet: FleetHandle = stack.enter_context(start_fleet_in_thread(FleetSettings(**wanted)))
-            engine = DatabaseEngine(fleet, folder, change)
+            engine = DatabaseEngine(fleet, folder, change, database_url=records)
             stack.callback(engine.close)
             return engine
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from cryptography import x509
 
@@ -42,6 +43,8 @@ from workflows.settings import Settings, prepare_state
 
 QUICK = Timings(connect_s=5, login_s=10, quiet_s=0.1, interrupt_s=2, transfer_s=10, command_s=10)
 RUN = "20261123-1200-test"
+# Marks a test that runs on a SQLite file and on PostgreSQL (the fixture `records` of conftest.py).
+BOTH = pytest.mark.parametrize("records", ["sqlite", "postgresql"], indirect=True)
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -49,12 +52,17 @@ class Engine:
     """One worker process on a simulated fleet."""
 
     def __init__(
-        self, fleet: FleetHandle, folder: Path, change: Callable[[dict[str, Any]], None] | None = None
+        self,
+        fleet: FleetHandle,
+        folder: Path,
+        change: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        database_url: str = "",
     ) -> None:
         self.fleet = fleet
-        self.settings = Settings.load(
-            {}, home=folder, state=folder / "state", poll_s=0.05, longest_poll_s=2, settle_s=1, idle_s=60, silent_s=3
-        )
+        quick = {"poll_s": 0.05, "longest_poll_s": 2, "settle_s": 1, "idle_s": 60, "silent_s": 3}
+        where = {"state": folder / "state", "database_url": database_url}
+        self.settings = Settings.load({}, home=folder, **{**quick, **where})
         prepare_state(self.settings)
         empty_journal.put(self.settings.database_url)
         self.inventory = self._inventory(change)

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 from database_engine import DatabaseEngine
-from steps_engine import RUN, Engine
+from steps_engine import BOTH, RUN, Engine
 
 from api.cli.doctor import Verdict, check_outage
 from api.reading_plans import survey_plan
@@ -95,9 +95,11 @@ def claimed_by_another(engine: Engine, step: str, *, run: str = RUN, lane: str =
     return claim
 
 
-def test_no_change_begins_while_many_servers_are_silent(start: Start) -> None:
+@BOTH
+def test_no_change_begins_while_many_servers_are_silent(start: Start, records: str) -> None:
     """Two lanes lose their servers in stage 200; the third, approved and ready, stops before its first change."""
     engine, step, gone = two_fell_silent(start)
+    assert engine.settings.is_sqlite is not bool(records)
     ready = step.split("/")[1]
     changed = len(engine.fleet.records("command", ready))
     assert engine.go_on() == step
@@ -123,6 +125,7 @@ def test_servers_that_never_answered_do_not_count(start: Start) -> None:
     assert (engine.go_on(), engine.done("webadmin enable", step.split("/")[1])) == ("", 1)
 
 
+@BOTH
 def test_a_step_that_was_begun_goes_on_after_a_takeover(start: Start) -> None:
     """Its worker died behind the first line, twice: the service is off, so the step is ended, outage or not."""
     engine, step, _ = two_fell_silent(start)

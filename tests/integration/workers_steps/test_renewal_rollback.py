@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from database_engine import DatabaseEngine
+from steps_engine import BOTH
 
 from workflows import actions
 from workflows.errors import PlanError
@@ -99,6 +100,7 @@ def test_every_port_serves_its_old_leaf_again(
         plan_back(engine, plan)
 
 
+@BOTH
 def test_only_servers_that_were_changed_go_back(start_database: Start) -> None:
     """The run stopped between the two servers: the second one is left alone, though it does not even answer."""
     engine = start_database(nodes=2, services=("webadmin", "callbridge"))
