@@ -116,6 +116,22 @@ class Client:
         more: dict[str, Any] = {"files": files} if files is not None else {"json": dict(body or {})}
         return _json(self._send("POST", path, headers={"Idempotency-Key": str(uuid.uuid4())}, **more))
 
+    def stream(self, path: str, *, after: int, **query: Any) -> Iterator[httpx2.ServerSentEvent]:
+        """Yield the events of a stream as they come, those behind number *after*, until the server ends it.
+
+        Nothing is tried again here: whoever asks knows best what came last. Raises: Away: it was cut; our errors.
+        """
+        last = {"Last-Event-ID": str(after)}
+        try:
+            # However large an event is, the journal holds it; and a server that lives says something within 15 s.
+            with self._http.sse(path, params=query, headers=last, max_event_size=None) as events:
+                if not events.response.is_success:
+                    events.response.read()
+                    raise problem(events.response, self.url)
+                yield from events
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise Away(f"{self.url} does not answer ({_words(error)})") from None
+
     def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
         try:
             for attempt in stamina.retry_context(

@@ -27,6 +27,8 @@ SURVEYS_BACK = 200
 """How many runs are looked through for the last survey of a node."""
 WORKER_WITHIN_S = 15.0
 """How lately a worker must have been heard of to count as alive."""
+WORKER_LOST_S = 30.0
+"""How long nothing must have been heard of any before those who follow a run are told."""
 SPAN = r"(\d{1,5})\s*([hdw])"
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _AGAIN = "Make it again: `certbridge plan --save FILE`, then `certbridge run FILE`."

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING, Self
 
 import typer
 
@@ -17,11 +18,15 @@ from api.cli import run_text
 from api.cli.output import console, note, text_of
 from api.cli.progress import Progress
 from api.cli.surroundings import need_worker, now
+from api.planning import WORKER_LOST_S
 from api.run_view import RunView, view
 from workflows.actions import new_run_id, start_run
 from workflows.errors import NoWorker
 from workflows.journal import Event, Journal, Kind, RunState, stock
 from workflows.plan import DATABASE, Plan
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LOOK_S = 0.2
 """How often the journal is looked at."""
@@ -30,7 +35,6 @@ WAITS_AGAIN = timedelta(minutes=1)
 """How often a step that waits is told of although its node says nothing new."""
 
 _WORKERS_S = 5.0
-_LOST_S = 30.0
 _OVER = frozenset({"done", "failed", "parked"})
 TOLD = frozenset(
     {
@@ -115,10 +119,7 @@ def _watch_lines(journal: Journal, run: str, plan: Plan) -> RunView:
     while True:
         for event in journal.events(run, after=told):
             told = event.n
-            if event.kind in TOLD:
-                note(line_of(event))
-            elif event.kind is Kind.STEP_WAITING and (said := waits.news(event)):
-                note(said)
+            tell(event, waits)
         shown = view(plan, journal.state(run), now=now())
         if exit_code(shown) is not None:
             return shown
@@ -144,16 +145,45 @@ def last_decision(events: Sequence[Event]) -> int:
 
 
 def _watch_live(journal: Journal, run: str, plan: Plan) -> RunView:
-    from rich.console import Group
-    from rich.live import Live
-
-    with Live(console=console(sys.stderr), refresh_per_second=8, vertical_overflow="visible", transient=True) as live:
+    with Picture() as picture:
         while True:
             shown = view(plan, journal.state(run), now=now())
-            live.update(Group(*(text_of(line) for line in run_text.lines(shown, short=True))))
+            picture.show(shown)
             if exit_code(shown) is not None:
                 return shown
             time.sleep(LOOK_S)
+
+
+class Picture:
+    """How a run stands, drawn anew in place on a terminal; times go on by themselves. A context manager."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._shown: RunView | None = None
+        self._live = Live(
+            console=console(sys.stderr),
+            get_renderable=self._drawn,
+            refresh_per_second=8,
+            vertical_overflow="visible",
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, shown: RunView) -> None:
+        """Draw *shown* from now on."""
+        self._shown = shown
+
+    def _drawn(self) -> RenderableType:
+        from rich.console import Group
+
+        return Group(*(text_of(line) for line in run_text.lines(self._shown, short=True)) if self._shown else ())
 
 
 class Waits:
@@ -175,6 +205,14 @@ class Waits:
         return f"{event.at:%H:%M:%S} {event.step}: {run_text.operation_text(event.node, data)}"
 
 
+def tell(event: Event, waits: Waits) -> None:
+    """Write the line that tells of *event*, where there is one."""
+    if event.kind in TOLD:
+        note(line_of(event))
+    elif event.kind is Kind.STEP_WAITING and (said := waits.news(event)):
+        note(said)
+
+
 def line_of(event: Event) -> str:
     """Return the line that tells of *event*: when, where, what, by whom and why."""
     data = event.data
@@ -193,7 +231,7 @@ def line_of(event: Event) -> str:
 
 
 def _alive(journal: Journal) -> bool:
-    return bool(journal.read(lambda connection: stock.workers(connection, within_s=_LOST_S)))
+    return bool(journal.read(lambda connection: stock.workers(connection, within_s=WORKER_LOST_S)))
 
 
 def _check_workers(journal: Journal, run: str) -> None:
@@ -203,7 +241,12 @@ def _check_workers(journal: Journal, run: str) -> None:
 
 def _warn_of_workers(journal: Journal) -> None:
     if not _alive(journal):
-        note("no worker answers; the run goes on as soon as one does (`certbridge up`)", "yellow")
+        warn_of_workers()
+
+
+def warn_of_workers() -> None:
+    """Say that nobody is there who would carry the run on."""
+    note("no worker answers; the run goes on as soon as one does (`certbridge up`)", "yellow")
 
 
 class _Every:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from api.cli import preview_text, run_text
+from api.cli import preview_text
 from api.cli.output import Format, Table, bare, emit, note, say, show
 from api.cli.surroundings import confirm, write_private
-from api.client import Away, Client, as_value, part
+from api.client import Client, as_value, part
 from api.run_view import RunView
 from workflows.errors import InputError
-from workflows.journal import Event, Kind
+from workflows.journal import Event
 from workflows.journal.store import RunSummary
 from workflows.preview import Preview
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from workflows.plan import Plan
 
 LOOK_S = 1.0
-_AWAY_S = 120.0
 
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -54,13 +53,18 @@ def show_run(client: Client, run: str, output: Format) -> None:
 
 def look(client: Client, run: str) -> RunView:
     """Return how *run* stands, all its lanes."""
+    return look_at(client, run)[0]
+
+
+def look_at(client: Client, run: str) -> tuple[RunView, int]:
+    """Return how *run* stands, and the number of the last event that this tells of."""
     found = client.get(f"/api/runs/{part(run)}", limit=500)
     while len(found["lanes"]) < found["lanes_total"]:
         more = client.get(f"/api/runs/{part(run)}", limit=500, offset=len(found["lanes"]))["lanes"]
         if not more:
             break
         found["lanes"] += more
-    return as_value(RunView, found)
+    return as_value(RunView, found), int(found["n"])
 
 
 def run_id(client: Client, run: str) -> str:
@@ -75,64 +79,9 @@ def run_id(client: Client, run: str) -> str:
     return str(next((one["run"] for one in latest if one["kind"] not in READING_KINDS), latest[0]["run"]))
 
 
-def watch(client: Client, run: str) -> None:
-    """As `runs watch`."""
-    raise typer.Exit(follow(client, run_id(client, run)))
-
-
-def follow(client: Client, run: str) -> int:
-    """Tell how *run* goes on until it ends or waits for people; return the exit code. The server may be away a while.
-
-    Events are asked for by their number, so that none is missed and none told twice after a lost connection.
-    """
-    from api.cli.following import TOLD, Waits, exit_code, leaving, line_of
-
-    told, waits, lost = _last_decision(client, run), Waits(), 0.0
-    with leaving(run):
-        while True:
-            try:
-                fresh = events(client, run, after=told)
-                shown = look(client, run)
-                lost = 0.0
-            except Away as away:
-                lost = lost or time.monotonic()
-                if time.monotonic() - lost > _AWAY_S:
-                    raise
-                note(f"{away}; trying again", "yellow")
-                time.sleep(LOOK_S)
-                continue
-            for event in fresh:
-                if event.kind in TOLD:
-                    note(line_of(event))
-                elif event.kind is Kind.STEP_WAITING and (said := waits.news(event)):
-                    note(said)
-            told += len(fresh)
-            code = exit_code(shown)
-            if code is not None:
-                run_text.show_end(shown)
-                return code
-            time.sleep(LOOK_S)
-
-
-def _last_decision(client: Client, run: str) -> int:
-    from api.cli.following import last_decision
-
-    found = events(client, run)
-    numbers = {event.n: place for place, event in enumerate(found)}
-    last = last_decision(found)
-    # Places count what this person may see, numbers all that there is.
-    return next((place for n, place in numbers.items() if n > last), len(found))
-
-
-def events(client: Client, run: str, after: int = 0) -> list[Event]:
-    """Return the events of *run* that this person may see, but for the first *after*."""
-    found: list[Event] = []
-    offset: int | None = after
-    while offset is not None:
-        page = client.get("/api/journal", run=run, order="oldest", limit=500, offset=offset)
-        found += [as_value(Event, one) for one in page["items"]]
-        offset = page["next_offset"]
-    return found
+def events(client: Client, run: str, **only: Any) -> list[Event]:
+    """Return the events of *run* that this person may see."""
+    return [as_value(Event, one) for one in client.every("/api/journal", run=run, order="oldest", **only)]
 
 
 def resume(client: Client, run: str, lane: str, preview: bool, output: Format) -> None:
@@ -398,6 +347,8 @@ def _started(client: Client, fresh: dict[str, Any], *, watch: bool, output: Form
     else:
         emit({"run": name, "digest": fresh["digest"]}, output)
     if watch:
+        from api.cli.remote_following import follow
+
         raise typer.Exit(follow(client, name))
     note(f"follow it with `certbridge runs watch {name}`")
 

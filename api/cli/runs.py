@@ -101,7 +101,7 @@ def show_one(shown: RunView, output: Format) -> None:
         say(("notice: ", "yellow"), notice)
 
 
-@over_api("watch")
+@over_api("watch", module="remote_following")
 def watch(run: RunArgument) -> None:
     """Follow a run until it ends (exit 0 or 1), waits for people (3), or was stopped (4)."""
     from api.cli.following import watch as follow

@@ -14,14 +14,15 @@ from typing import Annotated, Any, TypeVar
 
 import anyio
 import anyio.to_thread
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from api.auth.identity import asks, still_is
 from api.here import Here, Server
+from api.planning import WORKER_LOST_S
 from api.routes.journal import event_body
 from api.scope import lanes_seen, scope_of
-from workflows.journal import lists
+from workflows.journal import lists, stock
 from workflows.people import Permission, Person
 
 router = APIRouter(prefix="/api", tags=["events"])
@@ -31,6 +32,9 @@ LOOK_S = 0.5
 """How often the journal is looked at."""
 CHECK_EVERY = 4
 """At every so many looks it is seen whether whoever asks still may."""
+MARK_EVERY = 10
+"""At every so many looks a stream with marks has one, although nothing happened."""
+Marks = Annotated[bool, Query(description="Say `event: caught_up` whenever all that happened so far has been sent.")]
 PING_S = 15
 AT_ONCE = 500
 T = TypeVar("T")
@@ -41,16 +45,23 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 @router.get("/runs/{run}/events", response_class=EventSourceResponse, responses=_STREAM)
 def follow_run(
-    who: Reader, here: Here, request: Request, run: str, last_event_id: LastEventID = "", after: int = 0
+    who: Reader,
+    here: Here,
+    request: Request,
+    run: str,
+    last_event_id: LastEventID = "",
+    after: int = 0,
+    marks: Marks = False,
 ) -> EventSourceResponse:
     """Follow a run: `id` is the number of an event, `event` its kind, `data` the event as /api/journal shows it.
 
-    It begins behind *Last-Event-ID* or *after*, and ends with `event: closed` when the run is over.
+    It begins behind *Last-Event-ID* or *after*, and ends with `event: closed` when the run is over. With *marks*,
+    `event: caught_up` tells the number of the last event, seen or not, and how many workers are alive.
     """
     lanes_seen(who, here, run)
     told = last_event_id if last_event_id.isascii() and last_event_id.isdigit() else ""
     begin = min(int(told[:19]) if told else max(after, 0), 2**63 - 1)
-    return _stream(_run_events(here, request, run, begin))
+    return _stream(_run_events(here, request, run, begin, marks=marks))
 
 
 @router.get("/events", response_class=EventSourceResponse, responses=_STREAM)
@@ -67,13 +78,20 @@ def _stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
     return EventSourceResponse(events, ping=PING_S, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-async def _run_events(here: Server, request: Request, run: str, after: int) -> AsyncIterator[ServerSentEvent]:
+async def _run_events(
+    here: Server, request: Request, run: str, after: int, *, marks: bool
+) -> AsyncIterator[ServerSentEvent]:
+    looks = 0
     async for who in _while_signed_in(request):
         found, over = await _in_thread(partial(_look_at_run, here, who, run, after))
         for one in found:
             after = one["n"]
             if not one["hidden"]:
                 yield _event(one["body"]["kind"], one["body"], str(after))
+        if marks and len(found) < AT_ONCE and (found or looks % MARK_EVERY == 0):
+            alive = await _in_thread(partial(_workers, here))
+            yield _event("caught_up", {"run": run, "n": after, "workers": alive})
+        looks += 1
         if over:
             yield _event("closed", {"run": run, "outcome": over})
             return
@@ -98,6 +116,10 @@ def _look_at_run(here: Server, who: Person, run: str, after: int) -> tuple[list[
     # What the run was closed by is read, since it was committed with the outcome; only then is it over.
     last = here.journal.events_after(run, every[-1].n if every else after, 1)
     return found, "" if row == "open" or last else row
+
+
+def _workers(here: Server) -> int:
+    return len(here.journal.read(partial(stock.workers, within_s=WORKER_LOST_S)))
 
 
 async def _moves(here: Server, request: Request) -> AsyncIterator[ServerSentEvent]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 
 import keyring
 import pytest
-import uvicorn
 from keyring.backend import KeyringBackend
 from keyring.errors import NoKeyringError, PasswordDeleteError
 
-from api import serving
 from api.cli import elsewhere
 from api.client import Client, Target, check_url
+from tests.integration.api.remote_world import far_side, served
 from workflows.errors import CertbridgeError, InputError
 from workflows.people import Permission
 
@@ -22,28 +20,14 @@ from workflows.people import Permission
 @pytest.fixture
 def url(seeded) -> Iterator[str]:
     """Give the address of a real server."""
-    listening = serving._bound("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(seeded.app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listening.close()
+    with served(seeded.app) as address:
+        yield address
 
 
 @pytest.fixture
-def there(seeded, url, monkeypatch, tmp_path):
+def there(seeded, url, monkeypatch):
     """Give a function that runs a command over the API as somebody."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-    def say(*words: str, who: str = "olga", scopes=()):
-        with monkeypatch.context() as patched:
-            patched.setenv("CERTBRIDGE_API_URL", url)
-            patched.setenv("CERTBRIDGE_TOKEN", seeded.token(who, *scopes))
-            return seeded.world.say(*words)
-
-    return say
+    return far_side(seeded, url, monkeypatch)
 
 
 class Memory(KeyringBackend):
