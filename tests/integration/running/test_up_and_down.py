@@ -1,6 +1,7 @@
 """`up` and `down`: everything on one machine, started in order, kept running, stopped in order."""
 
 import base64
+import contextlib
 import os
 import signal
 import stat
@@ -104,9 +105,9 @@ def test_engine_is_whole_and_private_and_mends_itself(engine):
     assert password not in arguments
 
 
-@pytest.mark.timeout(300)
-def test_up_in_the_foreground_ends_politely_on_ctrl_c(settings):
-    """Ctrl-C ends workers by TERM and the broker last; the same state can come up again afterwards, with its data."""
+@contextlib.contextmanager
+def in_the_foreground(settings):
+    """Start `up` and read what it says until it only waits; give the process and these lines."""
     with subprocess.Popen(
         [sys.executable, "-m", "workers.supervisor", "up"],
         stdout=subprocess.PIPE,
@@ -121,6 +122,13 @@ def test_up_in_the_foreground_ends_politely_on_ctrl_c(settings):
             lines.append(line)
             if line.startswith("Ctrl-C"):
                 break
+        yield process, lines
+
+
+@pytest.mark.timeout(300)
+def test_up_in_the_foreground_ends_politely_on_ctrl_c(settings):
+    """Ctrl-C ends workers by TERM and the broker last; the same state can come up again afterwards, with its data."""
+    with in_the_foreground(settings) as (process, lines):
         listen = socket_path(settings.state)
         answered = embedded.ping(listen)
         os.killpg(process.pid, signal.SIGINT)
@@ -137,6 +145,20 @@ def test_up_in_the_foreground_ends_politely_on_ctrl_c(settings):
     assert "worker: Warm shutdown" in (settings.logs_dir / "fleet-1.log").read_text()
     with Journal.open(settings.database_url) as journal:
         assert journal.read(stock.workers) == []
+
+
+@pytest.mark.timeout(300)
+def test_up_in_the_foreground_stops_everything_when_its_supervisor_is_killed(settings):
+    """Nobody would watch these programs any more: they end, it says so, and its exit code is no success."""
+    with in_the_foreground(settings) as (process, _):
+        holders = [processes.name_of(pid) for _, pid in supervisor.processes(settings).values()]
+        os.kill(supervisor.call(settings, "getPID"), signal.SIGKILL)
+        rest, _ = process.communicate(timeout=100)
+
+    assert process.returncode == 1, rest
+    assert f"supervisord ended by itself; read {settings.logs_dir / 'supervisord.log'}." in rest.splitlines()
+    assert len(holders) == len(PROGRAMS)
+    assert all(processes.is_gone(holder) for holder in holders)
 
 
 def test_down_with_nothing_up_says_so(settings):
