@@ -28,6 +28,7 @@ from workflows.journal.vault import Vault
 from workflows.journal.webhooks import Delivery, Webhook
 
 LOOK_EVERY_S = 0.5
+PRUNE_EVERY_S = 3600.0
 WITHIN_S = 10.0
 """How long a receiver may take to connect, and again for each part of its answer."""
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the format's own mark of a secret
@@ -57,12 +58,14 @@ class Sender:
             headers={"User-Agent": f"certbridge/{version('certbridge')}"},
         )
         self._busy: dict[str, threading.Thread] = {}
+        self._prune_at = 0.0
 
     def run(self, stopping: threading.Event) -> None:
         """Send until *stopping* is set. A failure is logged and tried again."""
         while not stopping.wait(LOOK_EVERY_S):
             try:
                 self.look()
+                self.prune()
             except Exception as error:  # noqa: BLE001 - this thread must outlive a database that is away
                 log.warning("webhooks_failed", error=type(error).__name__)
 
@@ -78,6 +81,14 @@ class Sender:
             self._busy[name] = threading.Thread(target=self._send_all, args=(by_hook[name],), daemon=True)
             self._busy[name].start()
         return len(begun)
+
+    def prune(self) -> None:
+        """Forget deliveries that ended long ago, when an hour has passed since the last time."""
+        if time.monotonic() < self._prune_at:
+            return
+        self._prune_at = time.monotonic() + PRUNE_EVERY_S
+        while self._journal.write(webhooks.prune):
+            pass
 
     def wait(self, within_s: float) -> None:
         """Wait until nothing is being sent."""

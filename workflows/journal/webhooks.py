@@ -23,6 +23,12 @@ from workflows.journal.store import Transaction, moment
 
 GIVEN_UP_S = 24 * 3600.0
 """After this long a message is tried no more; by hand it can be sent again."""
+AT_ONCE = 20
+"""So many messages of one webhook are sent in a row, however many wait: the others have their turn."""
+LONGEST_REST_S = 60.0
+"""No longer than this all messages of a webhook wait because one of them failed."""
+KEPT_S = 30 * 86_400.0
+"""For so long after its end a delivery can be read and sent again."""
 SAID = 200
 GONE = 410
 """A receiver that says so wants no more (RFC 9110): its webhook is switched off."""
@@ -167,30 +173,67 @@ def again(tx: Transaction, webhook: str, delivery: int, *, by: str) -> None:
 
 
 # ── what the sender asks and writes ──────────────────────────────────────────────────────────────────────────────────
-def due(connection: sa.Connection, limit: int = 100) -> list[tuple[Webhook, Delivery]]:
-    """Return deliveries whose time has come, with their active webhooks, oldest first."""
+def due(connection: sa.Connection, each: int = AT_ONCE) -> list[tuple[Webhook, Delivery]]:
+    """Return deliveries whose time has come, with their active webhooks, oldest first: at most *each* of a webhook.
+
+    A limit over all would let one dead receiver with many messages keep those of the others from being seen.
+    """
+    # What failed before comes after what is new, so that one message that is always refused holds up no other.
+    order = (_DELIVERY.c.due_at, _DELIVERY.c.tries, _DELIVERY.c.id)
+    place = sa.func.row_number().over(partition_by=_DELIVERY.c.webhook, order_by=order).label("place")
+    waiting = sa.select(_DELIVERY.c.id, place).join(_HOOK, _HOOK.c.webhook == _DELIVERY.c.webhook)
+    come = waiting.where(_DELIVERY.c.done_at.is_(None), _DELIVERY.c.due_at <= tables.clock(), _HOOK.c.active).subquery()
     query = (
         sa.select(_DELIVERY, *[column.label(f"hook_{column.name}") for column in _HOOK.c])
         .join(_HOOK, _HOOK.c.webhook == _DELIVERY.c.webhook)
-        .where(_DELIVERY.c.done_at.is_(None), _DELIVERY.c.due_at <= tables.clock(), _HOOK.c.active)
-        .order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
-        .limit(limit)
+        .join(come, come.c.id == _DELIVERY.c.id)
+        .where(come.c.place <= each)
+        .order_by(*order)
     )
     return [(_webhook(row, "hook_"), _delivery(row)) for row in connection.execute(query)]
 
 
 def tried(tx: Transaction, delivery: Delivery, *, status: int, said: str) -> None:
-    """Write down what came of a try: done, tried again later, or given up; GONE switches the webhook off."""
+    """Write down what came of a try: done, tried again later, or given up; GONE switches the webhook off.
+
+    After a failure the webhook rests as a whole: its other messages would most likely fail as well.
+    """
     tries = delivery.tries + 1
     again_at = tx.clock + delay_s(tries)
-    over = 200 <= status < 300 or status == GONE or again_at > delivery.at.timestamp() + GIVEN_UP_S
+    fine = 200 <= status < 300
+    over = fine or status == GONE or again_at > delivery.at.timestamp() + GIVEN_UP_S
     values = {"tries": tries, "status": status, "said": said[:SAID], "tried_at": tx.clock}
     values |= {"done_at": tx.clock} if over else {"due_at": again_at}
     tx.connection.execute(sa.update(_DELIVERY).where(_DELIVERY.c.id == delivery.id).values(**values))
+    if not fine:
+        _rest(tx, delivery, until=min(again_at, tx.clock + LONGEST_REST_S))
     if status == GONE:
         off = sa.update(_HOOK).where(_HOOK.c.webhook == delivery.webhook, _HOOK.c.active).values(active=False)
         if tx.connection.execute(off).rowcount:
             _tell(tx, delivery.webhook, "switched off", "engine", status=status)
+
+
+def _rest(tx: Transaction, failed: Delivery, *, until: float) -> None:
+    """Let what else waits for the webhook of *failed* wait until then; what has waited for a day is given up."""
+    others = (
+        _DELIVERY.c.webhook == failed.webhook,
+        _DELIVERY.c.id != failed.id,
+        _DELIVERY.c.done_at.is_(None),
+        _DELIVERY.c.due_at < until,
+    )
+    old = _DELIVERY.c.at + GIVEN_UP_S < until
+    # One try in a minute is for all of them: without this a long queue would outlive its day.
+    tx.connection.execute(sa.update(_DELIVERY).where(*others, old).values(done_at=tx.clock, tried_at=tx.clock))
+    tx.connection.execute(sa.update(_DELIVERY).where(*others).values(due_at=until))
+
+
+def prune(tx: Transaction, limit: int = 1000) -> int:
+    """Forget up to *limit* deliveries that ended more than `KEPT_S` ago, and return how many it were.
+
+    The journal keeps the events themselves. Few at a time: others wait for the writer.
+    """
+    ended = sa.select(_DELIVERY.c.id).where(_DELIVERY.c.done_at < tx.clock - KEPT_S).limit(limit)
+    return tx.connection.execute(sa.delete(_DELIVERY).where(_DELIVERY.c.id.in_(ended))).rowcount
 
 
 def delay_s(tries: int) -> float:

@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from workers.webhooks import Sender
 from workflows.journal import lanes, runs, telling, webhooks
@@ -209,6 +211,72 @@ def test_a_refused_message_is_tried_again_later_under_the_same_id(web, admin, re
     assert (len(receiver.got), history(admin, hook)[0]["state"]) == (2, "delivered")
 
 
+def test_a_dead_receiver_with_a_long_queue_holds_up_nobody_else(web, admin, receiver, sender):
+    dead = Receiver()
+    dead.status = 500
+    try:
+        hook = make(admin, dead)
+        for _ in range(120):
+            web.journal.write(partial(webhooks.test, webhook=hook["webhook"], by="root"))
+        make(admin, receiver)
+        create(web)
+        settle(sender)
+        assert [one["type"] for one in receiver.bodies()] == ["run.created"]
+        settle(sender)
+        assert len(dead.got) == 1, "after a failure it rests as a whole"
+        assert web.journal.read(webhooks.due) == []
+    finally:
+        dead.server.shutdown()
+        dead.server.server_close()
+
+
+def test_what_was_refused_comes_after_what_is_new(web, admin, receiver):
+    hook = make(admin, receiver)
+    first, second = [web.journal.write(partial(webhooks.test, webhook=hook["webhook"], by="root")) for _ in range(2)]
+    ((_, refused), _) = web.journal.read(webhooks.due)
+    web.journal.write(partial(later, 0, partial(webhooks.tried, delivery=refused, status=400, said="")))
+    web.journal.write(partial(later, 0, lambda tx: tx.connection.execute(sa.text(AN_HOUR_AGO))))
+    assert [one.id for _, one in web.journal.read(webhooks.due)] == [second, first]
+
+
+AN_HOUR_AGO = "UPDATE webhook_delivery SET due_at = due_at - 3600"
+
+
+def test_a_long_queue_is_given_up_within_its_day(web, admin, receiver):
+    hook = make(admin, receiver)
+    for _ in range(3):
+        web.journal.write(partial(webhooks.test, webhook=hook["webhook"], by="root"))
+    (_, delivery), *_ = web.journal.read(webhooks.due)
+    web.journal.write(
+        partial(later, webhooks.GIVEN_UP_S, partial(webhooks.tried, delivery=delivery, status=0, said=""))
+    )
+    assert [one["state"] for one in history(admin, hook)] == ["given up"] * 3
+
+
+def test_what_ended_is_forgotten_after_a_month_and_not_before(web, admin, receiver, sender):
+    hook = make(admin, receiver)
+    create(web)
+    settle(sender)
+    web.journal.write(partial(webhooks.test, webhook=hook["webhook"], by="root"))
+    month = 30 * 86_400.0
+    web.journal.write(partial(later, month - 60, webhooks.prune))
+    assert [one["state"] for one in history(admin, hook)] == ["waiting", "delivered"]
+    web.journal.write(
+        lambda tx: tx.connection.execute(sa.text(f"UPDATE webhook_delivery SET done_at = done_at - {month}"))
+    )
+    sender.prune()
+    assert [one["state"] for one in history(admin, hook)] == ["waiting"]
+
+
+def later(by_s: float, write: Callable[[Any], Any], tx: Any) -> Any:
+    """Do *write* as if so many seconds had passed."""
+    tx._group.clock += by_s
+    try:
+        return write(tx)
+    finally:
+        tx._group.clock -= by_s
+
+
 def test_waits_grow_and_end_within_a_day():
     waits = [webhooks.delay_s(tries) for tries in range(1, 12)]
     assert waits == sorted(waits)
@@ -220,14 +288,8 @@ def test_after_a_day_it_is_given_up(web, admin, receiver, sender):
     create(web)
     receiver.status = 500
     ((_, delivery),) = web.journal.read(webhooks.due)
-    day = webhooks.GIVEN_UP_S
-
-    def much_later(tx) -> None:
-        tx._group.clock += day
-        webhooks.tried(tx, delivery, status=500, said="")
-        tx._group.clock -= day
-
-    web.journal.write(much_later)
+    give_up = partial(webhooks.tried, delivery=delivery, status=500, said="")
+    web.journal.write(partial(later, webhooks.GIVEN_UP_S, give_up))
     assert history(admin, hook)[0]["state"] == "given up"
     settle(sender)
     assert receiver.got == []
