@@ -6,8 +6,7 @@ key has signed them, with an algorithm of a short list, for us, for this attempt
 
 from __future__ import annotations
 
-import threading
-import time
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -15,11 +14,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 import structlog
-from authlib.integrations.httpx_client import OAuth2Client, OAuthError
+from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
+from api.auth.kept import Kept
 from workflows.errors import EngineError, NotAllowed
 from workflows.settings import Settings
 
@@ -27,8 +27,7 @@ ALGORITHMS = ("RS256", "PS256", "ES256")
 """Never `none`, and never HS256: the client's secret is no key of the provider (ASVS 9.1.2)."""
 LEEWAY_S = 60
 TIMEOUT_S = 10.0
-_KEPT_S = 3600.0
-_AGAIN_S = 30.0
+"""How long an answer of the provider may take in all, from the connection to its last byte."""
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
@@ -48,9 +47,8 @@ class Provider:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lock = threading.Lock()
-        self._kept: tuple[float, Mapping[str, Any]] | None = None
-        self._keys: tuple[float, KeySet] | None = None
+        self._metadata: Kept[Mapping[str, Any]] = Kept(self._fetch_metadata)
+        self._keys: Kept[KeySet] = Kept(self._fetch_keys)
 
     @property
     def redirect_uri(self) -> str:
@@ -59,22 +57,18 @@ class Provider:
 
     def address(self, *, state: str, nonce: str, verifier: str) -> str:
         """Return the address at the provider where the person signs in. Raises: EngineError: it is away."""
-        endpoint = self._metadata()["authorization_endpoint"]
-        with self._client() as client:
-            found, _ = client.create_authorization_url(endpoint, state=state, nonce=nonce, code_verifier=verifier)
+        endpoint = self._metadata.get()["authorization_endpoint"]
+        found, _ = self._client().create_authorization_url(endpoint, state=state, nonce=nonce, code_verifier=verifier)
         return str(found)
 
     def claims(self, *, code: str, nonce: str, verifier: str) -> Claims:
         """Return what the provider says of the person for *code*. Raises: NotAllowed: it does not hold; EngineError."""
-        endpoint = self._metadata()["token_endpoint"]
+        endpoint = self._metadata.get()["token_endpoint"]
         try:
-            with self._client() as client:
-                answer = client.fetch_token(
-                    endpoint, grant_type="authorization_code", code=code, code_verifier=verifier
-                )
+            answer = asyncio.run(self._exchange(endpoint, code, verifier))
         except OAuthError as error:
             raise _refused("code", error) from None
-        except (httpx2.HTTPError, ValueError) as error:
+        except (httpx2.HTTPError, TimeoutError, ValueError) as error:
             raise _away(error) from None
         token = answer.get("id_token")
         if not isinstance(token, str):
@@ -89,10 +83,10 @@ class Provider:
     def _verified(self, token: str) -> dict[str, Any]:
         try:
             try:
-                return jwt.decode(token, self._key_set(), algorithms=ALGORITHMS).claims
+                return jwt.decode(token, self._keys.get(), algorithms=ALGORITHMS).claims
             except (InvalidKeyIdError, BadSignatureError):
                 # The provider may have changed its keys.
-                return jwt.decode(token, self._key_set(anew=True), algorithms=ALGORITHMS).claims
+                return jwt.decode(token, self._keys.get(anew=True), algorithms=ALGORITHMS).claims
         except (JoseError, ValueError) as error:
             raise _refused("signature", error) from None
 
@@ -135,50 +129,47 @@ class Provider:
         )
 
     # ── what it publishes ────────────────────────────────────────────────────────────────────────────────────────────
-    def _metadata(self) -> Mapping[str, Any]:
-        with self._lock:
-            if self._kept is None or time.monotonic() - self._kept[0] > _KEPT_S:
-                found = self._get(f"{self._settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration")
-                # A document of somebody else would lead code and secret to them (ASVS 10.5.3).
-                if found.get("issuer") != self._settings.oidc_issuer:
-                    raise _away(f"it calls itself {str(found.get('issuer'))[:200]!r}")
-                for name in _ENDPOINTS:
-                    self._check_endpoint(name, found.get(name))
-                self._kept = (time.monotonic(), found)
-            return self._kept[1]
+    def _fetch_metadata(self) -> Mapping[str, Any]:
+        found = self._get(f"{self._settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration")
+        # A document of somebody else would lead code and secret to them (ASVS 10.5.3).
+        if found.get("issuer") != self._settings.oidc_issuer:
+            raise _away(f"it calls itself {str(found.get('issuer'))[:200]!r}")
+        for name in _ENDPOINTS:
+            self._check_endpoint(name, found.get(name))
+        return found
 
-    def _key_set(self, *, anew: bool = False) -> KeySet:
-        address = self._metadata()["jwks_uri"]
-        with self._lock:
-            age = time.monotonic() - self._keys[0] if self._keys else _KEPT_S
-            if self._keys is None or age >= _KEPT_S or (anew and age >= _AGAIN_S):
-                try:
-                    keys = KeySet.import_key_set(self._get(address))  # type: ignore[arg-type]
-                except (JoseError, ValueError, KeyError, TypeError) as error:
-                    raise _away(error) from None
-                self._keys = (time.monotonic(), keys)
-            return self._keys[1]
+    def _fetch_keys(self) -> KeySet:
+        try:
+            return KeySet.import_key_set(self._get(self._metadata.get()["jwks_uri"]))  # type: ignore[arg-type]
+        except (JoseError, ValueError, KeyError, TypeError) as error:
+            raise _away(error) from None
 
     def _get(self, address: str) -> dict[str, Any]:
         try:
-            with httpx2.Client(timeout=TIMEOUT_S, follow_redirects=False) as client:
-                answer = client.get(address)
-                answer.raise_for_status()
-                found = answer.json()
-        except (httpx2.HTTPError, ValueError) as error:
+            answer = asyncio.run(_fetched(address))
+            answer.raise_for_status()
+            found = answer.json()
+        except (httpx2.HTTPError, TimeoutError, ValueError) as error:
             raise _away(error) from None
         if not isinstance(found, dict):
             raise _away("its answer is no object")
         return found
+
+    async def _exchange(self, endpoint: str, code: str, verifier: str) -> Mapping[str, Any]:
+        async with asyncio.timeout(TIMEOUT_S), self._client() as client:
+            answer: Mapping[str, Any] = await client.fetch_token(
+                endpoint, grant_type="authorization_code", code=code, code_verifier=verifier
+            )
+            return answer
 
     def _check_endpoint(self, name: str, address: Any) -> None:
         scheme = urlsplit(self._settings.oidc_issuer).scheme
         if not isinstance(address, str) or urlsplit(address).scheme not in {"https", scheme}:
             raise _away(f"its {name} is no https address")
 
-    def _client(self) -> OAuth2Client:
+    def _client(self) -> AsyncOAuth2Client:
         secret = self._settings.oidc_client_secret.get_secret_value()
-        return OAuth2Client(
+        return AsyncOAuth2Client(
             self._settings.oidc_client_id,
             secret or None,
             token_endpoint_auth_method="client_secret_basic" if secret else "none",
@@ -190,13 +181,20 @@ class Provider:
         )
 
 
+async def _fetched(address: str) -> httpx2.Response:
+    # The client's own time-outs begin anew with every byte; the one around it does not. That is what asyncio is for.
+    async with asyncio.timeout(TIMEOUT_S), httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as client:
+        return await client.get(address)
+
+
 def _is_line(text: Any, longest: int) -> TypeGuard[str]:
     return isinstance(text, str) and 0 < len(text) <= longest and text.isprintable()
 
 
 def _away(error: object) -> EngineError:
     # The log says more than the page: addresses and certificates of the provider are no business of strangers.
-    structlog.get_logger().error("oidc_provider_away", why=" ".join(str(error).split())[:300])
+    why = " ".join(str(error).split()) or type(error).__name__
+    structlog.get_logger().error("oidc_provider_away", why=why[:300])
     return EngineError(
         "The sign-in provider does not answer as it should.",
         remedy="Try again in a minute; local accounts can sign in meanwhile. The log of the API says more.",
