@@ -133,6 +133,29 @@ def make(
     return replace(made, warnings=believed.warnings)
 
 
+def keep(journal: Journal, plan: Plan, *, by: str) -> bool:
+    """Keep *plan* as made by *by*; False when it is kept already, with its maker. Its maker may not approve it."""
+    from workflows.journal import asked
+
+    about = {
+        "lanes": [lane.name for lane in plan.lanes],
+        "nodes": sum(bool(node) for node in plan.nodes()),
+        "steps": sum(1 for lane in plan.lanes for _ in lane.steps()),
+        "empty": plan.empty,
+    }
+    return journal.write(
+        lambda tx: asked.keep_plan(
+            tx,
+            digest=plan.digest(),
+            kind=plan.kind,
+            purpose=plan.purpose,
+            by=by,
+            about=about,
+            plan=plan.to_json(),
+        )
+    )
+
+
 def database_facts(
     journal: Journal,
     fleet: ResolvedFleet,

@@ -67,6 +67,12 @@ def show_plan(
     """Show what is due and every line that would be typed, with what it interrupts and the way back."""
     choice = DatabaseChoice(purpose=database, primary=primary, upgrade_schema=upgrade_schema)
     made = from_options(fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at)
+    if save is not None and not made.empty:
+        from api import planning
+
+        # Whoever starts the file later: its author is known by its digest, and may not approve it.
+        with open_journal() as journal:
+            planning.keep(journal, made, by=account())
     show_made(made, save, output)
 
 

@@ -113,14 +113,18 @@ def show_lines(made: Plan, *, yes: bool) -> None:
 def start(journal: Journal, settings: Settings, made: Plan, *, by: str) -> str:
     """Start the run of plan *made* and return its id; keys that were brought in are sealed in the same commit.
 
+    Whoever saved the plan, here or over the API, stays its author beside *by*: neither may approve it.
     Raises: NoWorker, PlanError (nothing to do), Reserved, CertificateError (what was brought in does not fit).
     """
     from workflows.actions import new_run_id, start_run
+    from workflows.journal import asked
 
     brought = read_brought(made)
     need_worker(journal)
     name = new_run_id(now())
-    start_run(journal, made, by=by, run=name, also=_sealing(settings, name, brought) if brought else None)
+    author = journal.read(partial(asked.maker_of, digest=made.digest()))
+    also = _sealing(settings, name, brought) if brought else None
+    start_run(journal, made, by=by, run=name, planned_by=author, also=also)
     return name
 
 

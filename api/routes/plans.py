@@ -116,7 +116,7 @@ def make_plan(who: Operator, here: Here, body: PlanWish, once: Once, response: R
             within=planning.span(body.within),
             facts_age=timedelta(hours=here.settings.facts_hours),
         )
-        new = keep(who, here, made.plan)
+        new = planning.keep(here.journal, made.plan, by=who.name)
         response.status_code = 201 if new else 200
         said = show_plan(who, here, made.plan.digest())
         return PlanMade(**dict(said), new=new, warnings=list(made.warnings), why_nothing=list(made.why_nothing))
@@ -171,27 +171,6 @@ def plan_of(who: Person, here: Server, digest: str) -> tuple[asked.SavedPlan, Pl
     if not _may_see(who, saved):
         raise NotThere(f"There is no plan {digest[:12]}.", remedy="See the list of plans.")
     return saved, plan_seen(who, Plan.from_json(plan))
-
-
-def keep(who: Person, here: Server, plan: Plan) -> bool:
-    """Keep *plan* as made by *who*; False when it is kept already."""
-    about = {
-        "lanes": [lane.name for lane in plan.lanes],
-        "nodes": sum(bool(node) for node in plan.nodes()),
-        "steps": sum(1 for lane in plan.lanes for _ in lane.steps()),
-        "empty": plan.empty,
-    }
-    return here.journal.write(
-        partial(
-            asked.keep_plan,
-            digest=plan.digest(),
-            kind=plan.kind,
-            purpose=plan.purpose,
-            by=who.name,
-            about=about,
-            plan=plan.to_json(),
-        )
-    )
 
 
 def _may_see(who: Person, saved: asked.SavedPlan) -> bool:

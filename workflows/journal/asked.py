@@ -70,6 +70,11 @@ def saved_plan(connection: sa.Connection, digest: str) -> tuple[SavedPlan, dict[
     return _saved(row), row.plan
 
 
+def maker_of(connection: sa.Connection, digest: str) -> str:
+    """Return who made the plan with this digest first, "" when it is not kept."""
+    return connection.execute(sa.select(_PLAN.c.made_by).where(_PLAN.c.digest == digest)).scalar_one_or_none() or ""
+
+
 def _saved(row: Any) -> SavedPlan:
     values = {name: getattr(row, name) for name in ("digest", "kind", "purpose", "made_by", "about")}
     return SavedPlan(**values, at=moment(row.at))

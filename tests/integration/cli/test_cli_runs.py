@@ -45,6 +45,30 @@ def test_run_shows_first_lines_and_prints_its_id(world):
     assert world.journal.state(result.stdout.strip()).requested_by == "ann"
 
 
+def test_whoever_saved_the_plan_may_not_approve_the_run_that_somebody_else_starts(world):
+    """The author of a file is known by its digest, whatever way it reached the one who starts it."""
+    world.survey()
+    world.beat()
+    file = world.root / "plan.json"
+    world.ok("plan", "--save", file, by="eve")
+    run = world.ok("run", file, "--yes", by="ann").strip()
+    assert (world.journal.state(run).requested_by, world.journal.state(run).planned_by) == ("ann", "eve")
+    world.advance(run)
+    refused = world.say("gates", "approve", "--yes", by="eve")
+    assert (refused.exit_code, "eve made its plan and may not approve it" in refused.stderr) == (2, True)
+    world.ok("gates", "approve", "--yes", by="bob")
+
+
+def test_whoever_made_the_plan_first_is_its_author_without_a_file_too(world):
+    """The same wish against the same facts is the same plan, so a run of it has the author that it was kept with."""
+    world.survey()
+    world.beat()
+    world.ok("plan", "--save", world.root / "plan.json", by="eve")
+    world.ok("plan", "--save", world.root / "again.json", by="bob")
+    run = world.ok("run", "--yes", by="ann").strip()
+    assert world.journal.state(run).planned_by == "eve"
+
+
 def test_run_asks_on_a_terminal_and_no_means_nothing(world, monkeypatch):
     """A no ends with exit 4, and nothing was started."""
     world.survey()
