@@ -43,18 +43,19 @@ def opens_at(not_before: datetime | None, now: datetime) -> bool:
 class Voter:
     """Who decides: an account as it stands at this moment, or whoever sits at the machine of the journal.
 
-    The latter has no `person`: the account of the operating system is asked for nothing (DESIGN.md section 8), and is
-    in those *groups* that the active account of the same name is in.
+    The latter has no `person`: the account of the operating system is asked for no role (DESIGN.md section 8). What the
+    account of the same name is, that one is too: in its *groups*, and an administrator.
     """
 
     name: str
     person: Person | None = None
     groups: frozenset[str] = frozenset()
+    is_administrator: bool = False
 
     @classmethod
     def of(cls, person: Person) -> Self:
         """Return *person* as somebody who decides."""
-        return cls(name=person.name, person=person, groups=person.groups)
+        return cls(name=person.name, person=person, groups=person.groups, is_administrator=person.is_administrator)
 
     @property
     def via(self) -> str:
@@ -71,8 +72,7 @@ class Voter:
 
     def counts(self, group: str, cluster: str) -> bool:
         """Return whether a vote of this one counts at a stage of *group*; administrators never approve."""
-        administers = self.person is not None and self.person.is_administrator
-        return not administers and self.may(Permission.DECIDE, cluster) and self.is_of(group)
+        return not self.is_administrator and self.may(Permission.DECIDE, cluster) and self.is_of(group)
 
 
 def barred(*, requested_by: str, planned_by: str = "", delivered_by: Collection[str] = ()) -> dict[str, str]:
@@ -129,7 +129,7 @@ def check_approval(
     Raises: NotAllowed (an administrator, no permission for *cluster*, not of the stage's group), FourEyes,
     AlreadyVoted (a person counts once at a gate).
     """
-    if voter.person is not None and voter.person.is_administrator:
+    if voter.is_administrator:
         raise NotAllowed(
             f"{voter.name} is an administrator, and administrators never approve.", remedy="Ask an approver."
         )

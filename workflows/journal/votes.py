@@ -27,13 +27,14 @@ Key = tuple[str, str, str]
 def voter(connection: sa.Connection, by: str, person: Person | None) -> Voter:
     """Return who decides as that one stands now; without *person* it is the account *by* of this machine.
 
-    Raises: NotAllowed: the account was shut out meanwhile.
+    Raises: NotAllowed: the account was shut out, or the one that is called as the account of this machine.
     """
     if person is None:
-        return _local(by, accounts.by_name(connection, by))
+        known = accounts.by_name(connection, by)
+        _check_active(known)
+        return _local(by, known)
     account = accounts.get(connection, person.account)
-    if not account.active:
-        raise NotAllowed(f"The account {account.name} is not active.")
+    _check_active(account)
     return Voter.of(accounts.person(account, via=person.via, scopes=person.scopes))
 
 
@@ -82,11 +83,12 @@ def stages_of_all(
 
 def _vote(row: sa.Row[Any], account: accounts.Account | None, terms: Approval) -> Vote:
     group = terms.stages[row.stage].group if row.stage < len(terms.stages) else ""
-    if row.via == LOCAL:
+    if account is not None and not account.active:
+        counts = False
+    elif row.via == LOCAL:
         counts = _local(row.name, account).counts(group, row.lane)
     else:
-        active = account is not None and account.active
-        counts = active and account is not None and Voter.of(accounts.person(account)).counts(group, row.lane)
+        counts = account is not None and Voter.of(accounts.person(account)).counts(group, row.lane)
     return Vote(
         stage=row.stage,
         account=row.account,
@@ -104,8 +106,17 @@ def _accounts(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> dict[st
     return {one.account: one for one in accounts.some(connection, wanted)} if wanted else {}
 
 
+def _check_active(account: accounts.Account | None) -> None:
+    if account is not None and not account.active:
+        raise NotAllowed(f"The account {account.name} is not active.", remedy="Ask an approver.")
+
+
 def _local(name: str, account: accounts.Account | None) -> Voter:
-    return Voter(name=name, groups=frozenset(account.groups) if account and account.active else frozenset())
+    """Return whoever sits at the machine of the journal; *account* is the one of the same name, if there is any."""
+    if account is None:
+        return Voter(name=name)
+    who = accounts.person(account)
+    return Voter(name=name, groups=who.groups, is_administrator=who.is_administrator)
 
 
 def _account_of(connection: sa.Connection, name: str) -> str:

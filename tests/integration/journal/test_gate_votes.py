@@ -162,6 +162,40 @@ def test_an_administrator_never_approves(journal: Journal) -> None:
         decide(journal, adam, four_eyes=False)
 
 
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_whoever_was_shut_out_does_not_decide_at_the_machine_either(journal: Journal, decision: str) -> None:
+    """The account of the operating system is the person of the same name; one without an account may."""
+    at_gate(journal, Approval())
+    bob = person(journal, "bob")
+    journal.write(lambda tx: accounts.set_active(tx, bob.account, active=False, by="adam"))
+    with pytest.raises(NotAllowed, match="bob is not active"):
+        decide(journal, "bob", decision)
+    assert decide(journal, "root").status == "approved"
+
+
+def test_an_administrator_does_not_approve_at_the_machine_either(journal: Journal) -> None:
+    """Nor does one count who became an administrator after the vote: the gate is open again."""
+    at_gate(journal, Approval())
+    person(journal, "adam", roles=(Role.ADMIN, Role.APPROVER))
+    with pytest.raises(NotAllowed, match="administrators never approve"):
+        decide(journal, "adam", four_eyes=False)
+    bob = person(journal, "bob")
+    assert decide(journal, "bob").status == "approved"
+    journal.write(lambda tx: accounts.set_grants(tx, bob.account, [Grant(Role.ADMIN)], by="adam"))
+    assert not passed(journal)
+    assert (row(journal).status, given(journal)) == ("open", [[]])
+
+
+def test_a_vote_at_the_machine_does_not_count_once_its_account_is_shut_out(journal: Journal) -> None:
+    """As a vote that was given over the API."""
+    at_gate(journal, Approval(gate="go"))
+    bob = person(journal, "bob")
+    assert decide(journal, "bob").status == "approved"
+    journal.write(lambda tx: accounts.set_active(tx, bob.account, active=False, by="adam"))
+    assert not passed(journal)
+    assert row(journal).status == "open"
+
+
 def test_nobody_passes_their_own_work_unless_the_fleet_is_of_one(journal: Journal) -> None:
     """Who asked, who planned, who delivered; with `four_eyes: false` they may."""
     at_gate(journal, Approval())
