@@ -15,6 +15,7 @@ from api.auth import signing
 from api.auth.identity import asks, oneself
 from api.here import Here
 from api.schemas import Body, Limit, Offset, Page, page_of
+from workflows.errors import NotAllowed
 from workflows.journal import Transaction, accounts
 from workflows.people import PERMISSIONS as OF_ROLE
 from workflows.people import WHOLE_FLEET, Grant, Permission, Person, Role
@@ -192,7 +193,12 @@ def get_user(who: Auditor, here: Here, account: Id) -> User:
 
 @router.patch("/users/{account}")
 def change_user(who: Manager, here: Here, account: Id, body: ChangedUser) -> User:
-    """Change an account, all at once or not at all; it holds from the next request on."""
+    """Change an account, all at once or not at all; it holds from the next request on.
+
+    Nobody changes their own roles, groups or state.
+    """
+    if (body.grants, body.groups, body.active) != (None, None, None):
+        _check_other(who, account)
 
     def write(tx: Transaction) -> None:
         accounts.get(tx.connection, account)
@@ -211,7 +217,11 @@ def change_user(who: Manager, here: Here, account: Id, body: ChangedUser) -> Use
 
 @router.post("/users/{account}/invitation", status_code=201)
 def invite_user(who: Manager, here: Here, account: Id) -> Invitation:
-    """Return a new invitation; earlier ones are void. The old password counts until it is taken."""
+    """Return a new invitation; earlier ones are void. The old password counts until it is taken.
+
+    Nobody invites themselves: one's own password is changed by who knows the present one (ASVS 6.2.3).
+    """
+    _check_other(who, account)
 
     def write(tx: Transaction) -> tuple[accounts.Account, str, datetime]:
         found = accounts.get(tx.connection, account)
@@ -226,6 +236,18 @@ def invite_user(who: Manager, here: Here, account: Id) -> Invitation:
 def invitation_link(public_url: str, secret: str) -> str:
     """Return the link that opens the form; without a public URL it begins with the path."""
     return f"{public_url}/invitation#{secret}"
+
+
+def _check_other(who: Person, account: str) -> None:
+    """Return when *account* is somebody else's: who hands out roles gets their own from another (ASVS 8.3.1).
+
+    On the machine of the journal there is no account behind `certbridge users`, so that rule is not for it.
+    """
+    if account == who.account:
+        raise NotAllowed(
+            f"{who.name} may not change the roles, groups, state or invitation of their own account.",
+            remedy="Ask another administrator, or use `certbridge users` on the machine of the journal.",
+        )
 
 
 def _users(here: Here, found: Sequence[accounts.Account]) -> list[User]:

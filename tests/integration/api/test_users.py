@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from argon2 import PasswordHasher
 
 from api.auth.passwords import Passwords
+from workflows.errors import NotAllowed
 from workflows.journal import FLEET, Kind, accounts, entries, tables
 from workflows.people import Permission, Role
 
@@ -180,10 +181,52 @@ def test_asvs_7_4_2_whoever_is_shut_out_is_out_at_once(office):
 
 
 def test_the_last_administrator_stays(office):
+    account = office.account("admin")
+    for change in (
+        lambda tx: accounts.set_grants(tx, account, [], by="root"),
+        lambda tx: accounts.set_active(tx, account, active=False, by="root"),
+    ):
+        with pytest.raises(NotAllowed, match="Nobody would be left"):
+            office.journal.write(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"grants": [{"role": "admin"}, {"role": "approver"}]},
+        {"grants": [{"role": "approver"}]},
+        {"groups": ["cab"]},
+        {"active": False},
+        {"display": "x", "grants": []},
+    ],
+)
+def test_administrators_do_not_change_what_they_are_themselves(office, change):
+    office.person("second", Role.ADMIN)
     admin, account = office.signed_in("admin"), office.account("admin")
-    assert admin.patch(f"/api/users/{account}", json={"grants": []}).status_code == 403
-    assert admin.patch(f"/api/users/{account}", json={"active": False, "display": "x"}).status_code == 403
-    assert admin.get(f"/api/users/{account}").json()["display"] == ""
+    before = admin.get(f"/api/users/{account}").json()
+    answer = admin.patch(f"/api/users/{account}", json=change)
+    assert (answer.status_code, answer.json()["code"]) == (403, "NotAllowed")
+    assert "Ask another administrator" in answer.json()["remedy"]
+    assert admin.get(f"/api/users/{account}").json() == before
+    assert office.signed_in("second").patch(f"/api/users/{account}", json=change).status_code == 200
+
+
+def test_administrators_change_how_they_are_called_and_do_not_invite_themselves(office):
+    admin, account = office.signed_in("admin"), office.account("admin")
+    assert admin.patch(f"/api/users/{account}", json={"display": "Adam"}).json()["display"] == "Adam"
+    assert admin.post(f"/api/users/{account}/invitation").status_code == 403
+
+
+def test_the_page_has_no_form_for_ones_own_account(office):
+    admin = office.signed_in("admin")
+    page = admin.get("/settings/users").text
+    assert f'action="/settings/users/{office.account("viewer")}"' in page
+    assert f'action="/settings/users/{office.account("admin")}' not in page
+    assert "Another administrator changes your own account." in page
+    answer = admin.post(
+        f"/settings/users/{office.account('admin')}", data={"grants": "admin, approver", "active": "yes"}
+    )
+    assert (answer.status_code, "Ask another administrator" in answer.text) == (403, True)
 
 
 # ── passwords ────────────────────────────────────────────────────────────────────────────────────────────────────────
