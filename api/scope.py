@@ -55,6 +55,23 @@ def lanes_seen(who: Person, here: Server, run: str) -> tuple[str, ...]:
     return seen
 
 
+def lanes_asked(who: Person, here: Server, run: str, lane: str = "") -> tuple[str, ...]:
+    """Return *lane* of *run* alone, or without one all lanes that *who* may see.
+
+    Raises: NotThere: as `lanes_seen`, or *lane* is not among them; a hidden lane is answered as one that is not there.
+    """
+    seen = lanes_seen(who, here, run)
+    if lane and lane not in seen:
+        raise NotThere(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(seen[:20])}.")
+    return (lane,) if lane else seen
+
+
+def all_lanes(who: Person, here: Server, run: str, what: str) -> None:
+    """Return when *who* may see all lanes of *run*, which *what* needs. Raises: NotThere, NotAllowed."""
+    if lanes_seen(who, here, run) != here.journal.read(partial(lists.lanes_of, run=run)):
+        raise NotAllowed(f"{what} is of all lanes of the run, and some are not of your clusters.")
+
+
 def plan_seen(who: Person, plan: Plan) -> Plan:
     """Return *plan* cut down to the lanes that *who* may see; the digest is that of the whole plan, not of this."""
     lanes = tuple(lane for lane in plan.lanes if sees(who, lane.name))

@@ -158,8 +158,14 @@ def asked_by(call: Any) -> Asked | None:
 
 
 def check_clusters(person: Person, permission: Permission, clusters: Iterable[str]) -> None:
-    """Return when *person* has *permission* for all of *clusters*. Raises: NotAllowed, with those that are missing."""
+    """Return when *person* has *permission* for all of *clusters*.
+
+    Raises: NotAllowed: it names those that are missing, but none that *person* may not even read.
+    """
     held = person.clusters(permission)
     missing = [] if held is None else sorted(set(clusters) - held)
     if missing:
-        raise NotAllowed(f"{person.name} may not {permission} for {', '.join(missing)}.")
+        read = person.clusters(Permission.READ)
+        named = [one for one in missing if one and (read is None or one in read)]
+        what = ", ".join(named) or "all the clusters that this is about"
+        raise NotAllowed(f"{person.name} may not {permission} for {what}.")

@@ -23,10 +23,10 @@ from api.report import render
 from api.routes.plans import plan_of
 from api.routes.surveys import Started
 from api.schemas import Body
-from api.scope import lanes_seen, plan_seen
+from api.scope import all_lanes, lanes_asked, plan_seen
 from workflows import actions
 from workflows import preview as previews
-from workflows.errors import DigestChanged, InputError, NotAllowed
+from workflows.errors import DigestChanged, InputError
 from workflows.inventory import KeyOrigin
 from workflows.journal import Kind, NewEvent, RunState, lanes, lists
 from workflows.people import Permission, Person
@@ -201,12 +201,15 @@ def _dead(here: Here, run: str) -> frozenset[str]:
 # ── going back ───────────────────────────────────────────────────────────────────────────────────────────────────────
 @router.get("/runs/{run}/rollback/preview")
 def preview_rollback(who: Reader, here: Here, run: str, lane: str = "") -> PreviewBody:
-    """Show the plan back, made from a survey that is newer than what the run changed."""
-    _seen(who, here, run, lane)
+    """Show the plan back, made from a survey that is newer than what the run changed.
+
+    Going back ends the whole run, so it is shown to those alone who see all its lanes.
+    """
+    all_lanes(who, here, run, "The plan back")
+    lanes_asked(who, here, run, lane)
     before, state = going_back.original(here.journal, run)
     back = _plan_back(here, before, state, lane)
-    shown = plan_seen(who, back)
-    return _back_preview(plan_seen(who, before), state, shown, back.digest())
+    return _back_preview(plan_seen(who, before), state, plan_seen(who, back), back.digest())
 
 
 @router.post("/runs/{run}/rollback", status_code=202)
@@ -215,6 +218,7 @@ def roll_back(who: Operator, here: Here, run: str, body: GoingBack, once: Once) 
 
     def go() -> Started:
         _mine(who, here, run, "")
+        lanes_asked(who, here, run, body.lane)
         before, state = going_back.original(here.journal, run)
         back = _plan_back(here, before, state, body.lane)
         if body.digest and body.digest != back.digest():
@@ -238,8 +242,7 @@ def roll_back(who: Operator, here: Here, run: str, body: GoingBack, once: Once) 
 @router.get("/runs/{run}/report", response_class=HTMLResponse)
 def report_run(who: Reader, here: Here, run: str) -> HTMLResponse:
     """Give the report of a run as one HTML page: what was asked, who approved what, every command with its reply."""
-    if lanes_seen(who, here, run) != here.journal.read(partial(lists.lanes_of, run=run)):
-        raise NotAllowed("The report is of all lanes of the run, and some are not of your clusters.")
+    all_lanes(who, here, run, "The report")
     page = render(here.journal, run, transcripts=here.settings.transcripts_dir, now=datetime.now(UTC))
     # To be kept, not shown here: it stands alone, so its style is inside, which our own pages never allow.
     return HTMLResponse(page, headers={"Content-Disposition": f'attachment; filename="{run}.html"'})
@@ -264,15 +267,15 @@ def _refuse_files(made: Plan) -> None:
 
 
 def _seen(who: Person, here: Server, run: str, lane: str) -> tuple[Plan, RunState]:
-    lanes_seen(who, here, run)
-    actions.lanes_of(here.journal, run, lane)
+    lanes_asked(who, here, run, lane)
     return plan_seen(who, here.plan(run)), here.journal.state(run)
 
 
 def _mine(who: Person, here: Server, run: str, lane: str) -> tuple[Plan, RunState]:
-    """Return plan and state of a run that *who* may act on. Raises: NotThere, NotAllowed, InputError: no such lane."""
-    lanes_seen(who, here, run)
-    check_clusters(who, Permission.OPERATE, actions.lanes_of(here.journal, run, lane))
+    """Return plan and state of a run that *who* may act on. Raises: NotThere, NotAllowed."""
+    named = lanes_asked(who, here, run, lane)
+    every = here.journal.read(partial(lists.lanes_of, run=run))  # those too that *who* may not see
+    check_clusters(who, Permission.OPERATE, named if lane else every)
     return here.plan(run), here.journal.state(run)
 
 

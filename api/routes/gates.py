@@ -22,7 +22,7 @@ from api.gate_bodies import GateBody, GateRow
 from api.here import Here, Server
 from api.problems import FindingBody
 from api.schemas import Body, Limit, Offset, Page, page_of
-from api.scope import lanes_seen, sees
+from api.scope import lanes_asked, lanes_seen, sees
 from workflows import actions, papers
 from workflows.actions import OpenGate
 from workflows.errors import Finding, GateError, InputError, NotThere
@@ -239,9 +239,7 @@ def deliver(who: Operator, here: Here, files: Files, run: str, lane: str = "", c
 
 def take(who: Person, here: Server, files: dict[str, bytes], run: str, lane: str, *, check: bool) -> DeliveryBody:
     """Look at *files*, and take them if all is right and it is not only a *check*."""
-    seen = lanes_seen(who, here, run)
-    if lane and lane not in seen:
-        raise NotThere(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(seen[:20])}.")
+    lanes_asked(who, here, run, lane)
     every = here.journal.read(partial(lists.lanes_of, run=run))
     check_clusters(who, Permission.OPERATE, [lane] if lane else every)
     found = papers.examine(here.journal, run, files, now=datetime.now(UTC), lane=lane)

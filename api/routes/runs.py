@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from api.report import Exchange, exchanges
 from api.run_bodies import AttemptBody, ExchangeBody, RunBody, RunRow, SentBody, StepRow
 from api.run_view import KeptParts, RunView, view
 from api.schemas import Limit, Offset, Page, page_of
-from api.scope import lanes_seen, plan_seen, scope_of, sees
+from api.scope import lanes_asked, lanes_seen, plan_seen, scope_of, sees
 from workflows.errors import NotThere
 from workflows.journal import RunState, lists
 from workflows.people import Permission, Person
@@ -93,10 +94,7 @@ def show_run(who: Reader, here: Here, run: str, lane: str = "", limit: Limit = 2
 
     *limit* and *offset* count lanes; *lane* shows one alone.
     """
-    seen = lanes_seen(who, here, run)
-    names = [one for one in seen if not lane or one == lane]
-    if lane and not names:
-        raise NotThere(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(seen[:20])}.")
+    names = lanes_asked(who, here, run, lane)
     shown, state = look(who, here, run, names[offset : offset + limit])
     return run_bodies.run_body(shown, state, len(names))
 
@@ -173,7 +171,7 @@ def show_step(who: Reader, here: Here, run: str, step: str) -> StepBody:
     )
 
 
-def look(who: Person, here: Server, run: str, lanes: list[str]) -> tuple[RunView, RunState]:
+def look(who: Person, here: Server, run: str, lanes: Sequence[str]) -> tuple[RunView, RunState]:
     """Return how *run* stands, with *lanes* whole. Who may see them is for the caller to know."""
     plan, state = plan_seen(who, here.plan(run)), here.journal.state(run)
     events = here.journal.events(run) if plan.kind == DATABASE else ()  # an outage is measured from them

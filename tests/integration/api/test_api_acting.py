@@ -7,6 +7,7 @@ import threading
 from tests.integration.cli.cli_world import World
 from workflows.journal import asked, tables
 from workflows.journal.engines import parse, writing
+from workflows.people import Grant, Role
 
 
 def test_pause_and_resume_with_their_previews(seeded):
@@ -23,7 +24,7 @@ def test_pause_and_resume_with_their_previews(seeded):
     assert olga.post(f"/api/runs/{run}/resume", json={"reason": "back"}).json()["lanes"] == ["seoul"]
     note = [one for one in seeded.journal.events(run) if one.kind == "note"]
     assert [(one.actor, one.data["reason"]) for one in note] == [("olga", "back")]
-    assert olga.post(f"/api/runs/{run}/pause", json={"lane": "jeju"}).status_code == 422
+    assert olga.post(f"/api/runs/{run}/pause", json={"lane": "jeju"}).status_code == 404
 
 
 def test_cancel_frees_the_servers(seeded):
@@ -45,6 +46,40 @@ def test_acting_on_a_run_needs_all_its_lanes(seeded):
     assert "busan" not in sol.get(f"/api/runs/{run}/pause/preview").text
     assert sol.get(f"/api/runs/{run}/report").status_code == 403
     assert seeded.signed_in("bus").get(f"/api/runs/{run}/report").status_code == 403
+
+
+def test_a_hidden_lane_is_answered_as_one_that_is_not_there(seeded):
+    run = seeded.waiting_run()
+    sol = seeded.signed_in("sol")
+
+    def answers(lane: str) -> list[tuple[int, str]]:
+        previews = [
+            sol.get(f"/api/runs/{run}/{what}/preview", params={"lane": lane})
+            for what in ("resume", "pause", "rollback")
+        ]
+        acts = [sol.post(f"/api/runs/{run}/{what}", json={"lane": lane}) for what in ("resume", "pause", "rollback")]
+        shown = sol.get(f"/api/runs/{run}", params={"lane": lane})
+        return [(one.status_code, one.text.replace(lane, "LANE")) for one in (*previews, *acts, shown)]
+
+    hidden = answers("busan")
+    assert hidden == answers("jeju_")
+    assert [status for status, _ in hidden] == [404, 404, 403, 404, 404, 403, 404]
+    assert not any("busan" in text or "cms3" in text for _, text in hidden)
+
+
+def test_what_one_may_not_do_is_told_without_the_names_of_hidden_clusters(seeded):
+    run = seeded.waiting_run()
+    plan = seeded.signed_in("olga").post("/api/plans", json={}).json()["digest"]
+    bus, sol = seeded.signed_in("bus"), seeded.signed_in("sol")
+    for what in ("resume", "pause", "cancel", "rollback"):
+        assert "busan" not in sol.post(f"/api/runs/{run}/{what}", json={}).text, what
+    assert "busan" not in sol.get(f"/api/runs/{run}/rollback/preview").text
+    refused = sol.post("/api/runs", json={"plan": plan})
+    assert (refused.status_code, "busan" in refused.text) == (403, False)
+    assert "seoul" not in bus.post(f"/api/runs/{run}/pause", json={}).text
+    seeded.person("both", Grant(Role.OPERATOR, "seoul"), Grant(Role.VIEWER, "busan"))
+    refused = seeded.signed_in("both").post("/api/runs", json={"plan": plan})
+    assert refused.json()["detail"] == "both may not operate for busan."
 
 
 def test_going_back_wants_a_survey_that_is_newer_than_the_run(seeded):
