@@ -169,7 +169,7 @@ def plan_of(who: Person, here: Server, digest: str) -> tuple[asked.SavedPlan, Pl
     """Return a plan as *who* may see it. Raises: NotThere."""
     saved, plan = here.journal.read(partial(asked.saved_plan, digest=digest))
     if not _may_see(who, saved):
-        raise NotThere(f"There is no plan {digest[:12]}.", remedy="See the list of plans.")
+        raise NotThere(f"There is no plan {digest[:12]}.", remedy="Make it again: it may have been forgotten.")
     return saved, plan_seen(who, Plan.from_json(plan))
 
 

@@ -71,7 +71,9 @@ def find_runs(
     wanted += [run.c.kind == kind] if kind else []
     wanted += [run.c.outcome == outcome] if outcome else []
     wanted += [run.c.requested_by == requested_by] if requested_by else []
-    wanted += [_touches((cluster,))] if cluster else []
+    # A cluster that one may not see is touched by no run, else the list would tell which runs are of it too.
+    hidden = bool(cluster) and scope.clusters is not None and cluster not in scope.clusters
+    wanted += [_touches(() if hidden else (cluster,))] if cluster else []
     wanted += [_touches(scope.clusters)] if scope.clusters is not None else []
     wanted += [_is_at(status)] if status else []
     total = connection.execute(sa.select(sa.func.count()).select_from(run).where(*wanted)).scalar_one()

@@ -126,6 +126,18 @@ def test_all_runs_are_followed_at_once(live):
     stream.close()
 
 
+def test_a_person_of_one_cluster_hears_of_no_run_of_another(live):
+    stream = told(live, "/api/events", "sol")
+    assert next(stream)[1] == "ready"
+    live.waiting_run("busan")
+    mine = live.waiting_run("seoul")
+    heard: list[dict] = []
+    while not any("gate" in one for one in heard):
+        heard.append(next(stream)[2])
+    assert {one["run"] for one in heard} == {mine}
+    stream.close()
+
+
 def test_a_stranger_and_a_token_that_may_not_read_hear_nothing(live):
     run = live.waiting_run("seoul")
     for path in ("/api/events", f"/api/runs/{run}/events"):
