@@ -34,8 +34,8 @@ lint: $(VENV)/.ready  ## ruff, mypy, the import contract, the Compose schema
 chaos: $(VENV)/.ready ## kill everything at random (SEED=… ROUNDS=…) and see that nothing is lost; at most 15 minutes
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
-longtests: $(VENV)/.ready ## the tests that `make test` leaves out because they take long (each failpoint by kill -9, …)
-	CERTBRIDGE_CHAOS=1 $(BIN)/python -m pytest -m chaos $(ARGS) tests
+longtests: $(VENV)/.ready ## the tests that `make test` leaves out or cuts short because they take long (each failpoint by kill -9, …)
+	CERTBRIDGE_CHAOS=1 $(BIN)/python -m pytest -m "chaos or longer" $(ARGS) tests
 
 tools:          ## install the other programs that some tests need (Debian, as root)
 	@missing=""; for p in openssl ssh sftp strace faketime chromium npm; do command -v $$p >/dev/null || missing="$$missing $$p"; done; \

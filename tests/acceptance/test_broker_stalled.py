@@ -16,7 +16,7 @@ from renewing import WAITS, begin, must, same_as_planned
 from workers.embedded import process_id
 from workflows.journal import outbox
 
-pytestmark = pytest.mark.timeout(600 if os.environ.get("CERTBRIDGE_CHAOS") == "1" else 180)
+pytestmark = [pytest.mark.longer, pytest.mark.timeout(600 if os.environ.get("CERTBRIDGE_CHAOS") == "1" else 180)]
 ENGINE = Shape(clusters=2, nodes=1, key_pool="60", simulator=("--services=webadmin",))
 LONG = os.environ.get("CERTBRIDGE_CHAOS") == "1"
 # Time-outs of sockets are 30 s, and workers try to reach the broker for two minutes before they say so.

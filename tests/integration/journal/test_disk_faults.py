@@ -83,6 +83,7 @@ def checked(database: Path, log: Path, told: str, name: str) -> None:
     assert len(intents) - len(sent) <= told.count("failed") + 1
 
 
+@pytest.mark.longer
 @pytest.mark.needs_strace
 def test_killed_at_any_write_to_the_disk(tmp_path: Path) -> None:
     """`kill -9` at the N-th sync of SQLite: the database is whole, and the next process goes on with the same lane."""

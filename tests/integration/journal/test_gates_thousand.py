@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any, Literal
 
+import pytest
+
 from tests.integration.journal.world import LANE, make_run
 from workflows.errors import GateDecided
 from workflows.journal import Journal, Kind, Transaction
@@ -91,6 +93,7 @@ def one_decision_each(journal: Journal, told: dict[str, list[str]]) -> None:
         assert {answers[number] for answers in told.values()} == {"", winner}
 
 
+@pytest.mark.longer
 def test_a_thousand_gates_and_two_approvers_in_threads(url: str) -> None:
     """Each gate is approved by two people at the same instant, each with a journal of their own: one decision each."""
     with Journal.open(url) as one, Journal.open(url) as two, ThreadPoolExecutor(2) as pool:
@@ -110,6 +113,7 @@ def test_a_thousand_gates_and_two_approvers_in_threads(url: str) -> None:
         assert min(Counter(answer for answers in told.values() for answer in answers if answer).values()) > 0
 
 
+@pytest.mark.longer
 def test_a_thousand_gates_approved_and_rejected_by_two_processes(url: str) -> None:
     """One process approves what the other rejects, 16 threads in each: 1,000 decisions; the loser is told who won."""
     count = GATES if url.startswith("sqlite") else SOME
