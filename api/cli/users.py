@@ -103,7 +103,7 @@ def roles(
 
 
 def disable(name: NameArgument) -> None:
-    """Shut somebody out at once: sessions end, tokens and invitations open nothing."""
+    """Shut somebody out at once: sessions end, tokens are revoked, invitations open nothing."""
     _set_active(name, active=False)
 
 

@@ -217,7 +217,7 @@ def change_user(who: Manager, here: Here, account: Id, body: ChangedUser) -> Use
 
 @router.post("/users/{account}/invitation", status_code=201)
 def invite_user(who: Manager, here: Here, account: Id) -> Invitation:
-    """Return a new invitation; earlier ones are void. The old password counts until it is taken.
+    """Return a new invitation; earlier ones are void. When it is taken, sessions and tokens of the account end.
 
     Nobody invites themselves: one's own password is changed by who knows the present one (ASVS 6.2.3).
     """

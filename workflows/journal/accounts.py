@@ -127,7 +127,7 @@ def set_display(tx: Transaction, account: str, display: str, *, by: str) -> None
 
 
 def set_active(tx: Transaction, account: str, *, active: bool, by: str) -> None:
-    """Let *account* in again, or shut it out at once: its sessions end, its tokens are refused.
+    """Let *account* in again, or shut it out at once: its sessions end and its tokens are revoked, for good.
 
     Raises: NotThere; NotAllowed: nobody who hands out roles would be left.
     """
@@ -140,6 +140,8 @@ def set_active(tx: Transaction, account: str, *, active: bool, by: str) -> None:
             tx.connection.execute(sa.delete(table).where(table.c.account == account))
     said = {"account": account, "change": "activated" if active else "deactivated"}
     tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
+    if not active:
+        _revoke_tokens(tx, account, by=by)
 
 
 def set_password(tx: Transaction, account: str, argon2id: str, *, by: str, keep: str = "") -> None:
@@ -192,6 +194,7 @@ def invited(connection: sa.Connection, secret: str) -> tuple[str, str]:
 def take_invitation(tx: Transaction, secret: str, *, argon2id: str, name: str = "") -> str:
     """Use up the invitation and set the password; returns the account. *name* is for the first administrator only.
 
+    Every session of the account ends and its tokens are revoked: who lost control of an account has it back whole.
     Raises: NotAllowed: unknown, used or expired, all told alike.
     """
     table = tables.invitation
@@ -206,7 +209,9 @@ def take_invitation(tx: Transaction, secret: str, *, argon2id: str, name: str = 
     if taken.account and not get(tx.connection, taken.account).active:
         raise _not_invited()
     account: str = taken.account or add(tx, name=name, by="bootstrap", grants=[Grant(Role.ADMIN)])
-    set_password(tx, account, argon2id, by=get(tx.connection, account).name)
+    who = get(tx.connection, account).name
+    set_password(tx, account, argon2id, by=who)
+    _revoke_tokens(tx, account, by=who)
     return account
 
 
@@ -320,6 +325,14 @@ def _check_an_administrator_is_left(tx: Transaction) -> None:
         raise NotAllowed(
             "Nobody would be left who can hand out roles.", remedy="Make somebody else administrator first."
         )
+
+
+def _revoke_tokens(tx: Transaction, account: str, *, by: str) -> None:
+    table = tables.token
+    alive = (table.c.account == account, table.c.revoked_at.is_(None), table.c.expires_at > tx.clock)
+    gone = tx.connection.execute(sa.update(table).where(*alive).values(revoked_at=tx.clock).returning(table.c.token))
+    for token in sorted(gone.scalars()):
+        tx.append(NewEvent(run=FLEET, kind=Kind.TOKEN_REVOKED, actor=by, data={"token": token}))
 
 
 def _told(grants: Sequence[Grant]) -> list[Mapping[str, str]]:

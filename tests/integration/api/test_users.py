@@ -177,7 +177,20 @@ def test_asvs_7_4_2_whoever_is_shut_out_is_out_at_once(office):
     assert admin.patch(f"/api/users/{account}", json={"active": False}).json()["active"] is False
     assert (viewer.get("/api/me").status_code, script.get("/api/me").status_code) == (401, 401)
     assert admin.patch(f"/api/users/{account}", json={"active": True}).status_code == 200
-    assert viewer.get("/api/me").status_code == 401  # the session ended; it does not come back
+    # The session ended and the token was revoked: neither comes back.
+    assert (viewer.get("/api/me").status_code, script.get("/api/me").status_code) == (401, 401)
+    assert [one.kind for one in office.journal.events(FLEET)].count(Kind.TOKEN_REVOKED) == 1
+
+
+def test_a_password_that_is_set_by_invitation_ends_sessions_and_tokens(office):
+    viewer, script = office.signed_in("viewer"), office.with_token("viewer")
+    kept = office.with_token("operator")
+    secret = office.signed_in("admin").post(f"/api/users/{office.account('viewer')}/invitation").json()["secret"]
+    assert script.get("/api/me").status_code == 200  # until it is taken, all is as it was
+    client, answer = take(office, secret)
+    assert (answer.status_code, client.get("/api/me").status_code) == (303, 200)
+    assert (viewer.get("/api/me").status_code, script.get("/api/me").status_code) == (401, 401)
+    assert kept.get("/api/me").status_code == 200
 
 
 def test_the_last_administrator_stays(office):
