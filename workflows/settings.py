@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     oidc_groups_claim: str = Field("groups", description="The claim of the ID token that holds the groups.")
     oidc_scopes: str = Field("openid profile", description="The scopes that are asked for; `openid` is one of them.")
     oidc_name: str = Field("", description="What the sign-in page calls the provider.")
+    oidc_token_days: Annotated[int, Field(ge=1, le=366)] = Field(
+        30, description="For how many days after a sign-in through the provider the tokens of that person work."
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @classmethod

@@ -60,7 +60,8 @@ def _find(request: Request, here: Server, *, used: bool = True) -> Person:
         scheme, _, secret = header.partition(" ")
         found = None
         if scheme.lower() == "bearer":
-            found = here.journal.read(partial(entries.of_token, secret=secret.strip()))
+            asked = partial(entries.of_token, secret=secret.strip(), provider_days=here.settings.oidc_token_days)
+            found = here.journal.read(asked)
         if found is None:
             # Only now: a script with an old token must not shut out others from the same address.
             throttle(here).attempt("token", client_address(request))

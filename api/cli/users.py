@@ -190,4 +190,6 @@ def _told(grants: Any) -> str:
 def _state(one: Account) -> str:
     if not one.active:
         return "shut out"
+    if one.seen_at_provider is not None:
+        return "active, signs in at the provider"
     return "active" if one.has_password else "no password"

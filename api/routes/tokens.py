@@ -36,7 +36,7 @@ class NewToken(Body):
 
 
 class TokenRow(BaseModel):
-    """One token; it opens something while `active` is true."""
+    """One token; it opens something while `active` is true. Those of who stays away from the provider rest."""
 
     token: str
     account: str
@@ -104,11 +104,14 @@ def revoke_token(who: Anybody, here: Here, token: Id) -> None:
 
 
 def _rows(here: Here, found: list[entries.Token]) -> list[TokenRow]:
-    names, now = here.journal.read(accounts.names), datetime.now(UTC)
+    owners = here.journal.read(partial(accounts.some, wanted={one.account for one in found}))
+    names = {one.account: one.name for one in owners}
+    now, days = datetime.now(UTC), here.settings.oidc_token_days
+    resting = {one.account for one in owners if entries.rests(one, now, provider_days=days)}
     return [
         TokenRow(
             owner=names.get(one.account, ""),
-            active=one.revoked_at is None and one.expires_at > now,
+            active=one.revoked_at is None and one.expires_at > now and one.account not in resting,
             scopes=list(one.scopes),
             **{name: getattr(one, name) for name in TokenRow.model_fields.keys() - {"owner", "active", "scopes"}},
         )

@@ -68,7 +68,10 @@ class GrantRow(BaseModel):
 
 
 class User(BaseModel):
-    """An account. `has_password` is false for those who sign in elsewhere or have not taken their invitation."""
+    """An account. `has_password` is false for those who sign in elsewhere or have not taken their invitation.
+
+    `seen_at_provider`: when the sign-in provider last spoke for this person; null for those who sign in here.
+    """
 
     account: str
     name: str
@@ -79,6 +82,7 @@ class User(BaseModel):
     groups: list[str]
     created_at: datetime
     created_by: str
+    seen_at_provider: datetime | None
 
 
 class NewUser(Body):

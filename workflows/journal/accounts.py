@@ -30,7 +30,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """An account; `has_password` is False for those who sign in elsewhere or have not taken their invitation yet."""
+    """An account; `has_password` is False for those who sign in elsewhere or have not taken their invitation yet.
+
+    `seen_at_provider`: when the sign-in provider last spoke for this person; None for those who sign in here.
+    """
 
     account: str
     name: str
@@ -41,6 +44,7 @@ class Account:
     groups: tuple[str, ...]
     created_at: datetime
     created_by: str
+    seen_at_provider: datetime | None = None
 
 
 def digest(secret: str) -> str:
@@ -164,8 +168,15 @@ def invite(tx: Transaction, account: str, *, by: str, lasts_s: float = INVITATIO
     """Return a secret that lets whoever has it choose the password of *account*, once; earlier ones are void.
 
     With *account* "" it makes the first administrator, and only while there is no account at all.
+    Raises: NotAllowed: the account signs in at a provider, and a password would be a way in past it.
     """
     table, secret = tables.invitation, secrets.token_urlsafe(32)
+    invites = get(tx.connection, account) if account else None
+    if invites is not None and invites.seen_at_provider is not None:
+        raise NotAllowed(
+            f"{invites.name} signs in at the provider, so there is no password here.",
+            remedy="Let them sign in through the provider; its groups say what they may.",
+        )
     tx.connection.execute(sa.delete(table).where(table.c.account == account, table.c.used_at.is_(None)))
     values = {"account": account, "made_by": by, "created_at": tx.clock, "expires_at": tx.clock + lasts_s}
     tx.connection.execute(sa.insert(table).values(hash=digest(secret), **values))
@@ -186,7 +197,7 @@ def invited(connection: sa.Connection, secret: str) -> tuple[str, str]:
     if found is None or (not found and not nobody(connection)):
         raise _not_invited()
     account = get(connection, found) if found else None
-    if account is not None and not account.active:
+    if account is not None and not _may_choose_a_password(account):
         raise _not_invited()
     return (account.account, account.name) if account else ("", "")
 
@@ -206,13 +217,17 @@ def take_invitation(tx: Transaction, secret: str, *, argon2id: str, name: str = 
     ).one_or_none()
     if taken is None or (not taken.account and not nobody(tx.connection)):
         raise _not_invited()
-    if taken.account and not get(tx.connection, taken.account).active:
+    if taken.account and not _may_choose_a_password(get(tx.connection, taken.account)):
         raise _not_invited()
     account: str = taken.account or add(tx, name=name, by="bootstrap", grants=[Grant(Role.ADMIN)])
     who = get(tx.connection, account).name
     set_password(tx, account, argon2id, by=who)
     _revoke_tokens(tx, account, by=who)
     return account
+
+
+def _may_choose_a_password(account: Account) -> bool:
+    return account.active and account.seen_at_provider is None
 
 
 def _not_invited() -> NotAllowed:
@@ -282,7 +297,10 @@ def person(account: Account, *, via: str = "session", scopes: Collection[Any] | 
 
 
 def _read(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Account]:
-    rows = connection.execute(sa.select(_ACCOUNT).where(where).order_by(_ACCOUNT.c.name)).all()
+    identity = tables.identity
+    seen = sa.select(sa.func.max(identity.c.seen_at)).where(identity.c.account == _ACCOUNT.c.account)
+    columns = (_ACCOUNT, seen.scalar_subquery().label("seen_at"))
+    rows = connection.execute(sa.select(*columns).where(where).order_by(_ACCOUNT.c.name)).all()
     names = [row.account for row in rows]
     grants: dict[str, set[Grant]] = {name: set() for name in names}
     groups: dict[str, set[str]] = {name: set() for name in names}
@@ -302,6 +320,7 @@ def _read(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Acco
             groups=tuple(sorted(groups[row.account])),
             created_at=moment(row.created_at),
             created_by=row.created_by,
+            seen_at_provider=None if row.seen_at is None else moment(row.seen_at),
         )
         for row in rows
     ]

@@ -9,11 +9,11 @@ import secrets
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from workflows.errors import NotThere
+from workflows.errors import NotSignedIn, NotThere
 from workflows.journal import accounts, tables
 from workflows.journal.events import FLEET, Kind, NewEvent
 from workflows.journal.store import Transaction, moment
@@ -142,8 +142,11 @@ def make_token(
     return token, secret
 
 
-def of_token(connection: sa.Connection, secret: str) -> tuple[Person, Token, bool] | None:
-    """Return whom this token acts for, the token, and whether `note_use` is due; None: it opens nothing."""
+def of_token(connection: sa.Connection, secret: str, *, provider_days: int) -> tuple[Person, Token, bool] | None:
+    """Return whom this token acts for, the token, and whether `note_use` is due; None: it opens nothing.
+
+    Raises: NotSignedIn: it `rests`.
+    """
     head, _, crc = secret.rpartition("_")
     if not secret.startswith(PREFIX) or f"{zlib.crc32(head.encode()):08x}" != crc:
         return None  # not even looked up
@@ -158,8 +161,22 @@ def of_token(connection: sa.Connection, secret: str) -> tuple[Person, Token, boo
     account, token = accounts.get(connection, row.account), _token(row)
     if not account.active:
         return None
+    if rests(account, moment(clock), provider_days=provider_days):
+        raise NotSignedIn(
+            f"This token rests: {account.name} did not sign in through the provider for {provider_days} days.",
+            remedy="Sign in again through the provider; then it works again.",
+        )
     due = row.used_at is None or clock - row.used_at > _NOTED_EVERY_S
     return accounts.person(account, via=f"token {token.name}", scopes=token.scopes), token, due
+
+
+def rests(account: accounts.Account, now: datetime, *, provider_days: int) -> bool:
+    """Return whether the tokens of *account* rest: it signs in at a provider, and did not for *provider_days*.
+
+    What the provider grants is learned when somebody signs in there; tokens alone would keep it for those who left.
+    """
+    seen = account.seen_at_provider
+    return seen is not None and now - seen > timedelta(days=provider_days)
 
 
 def note_use(tx: Transaction, token: str) -> None:

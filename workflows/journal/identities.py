@@ -43,7 +43,7 @@ def admit(
     grants: Collection[Grant],
     groups: Collection[str],
 ) -> str:
-    """Return the account of this person after its roles and groups were set to what the provider says.
+    """Return the account of this person after its roles and groups were set to what the provider says just now.
 
     "" when nobody comes in: no role is left (which is kept), or the account is shut out. No account is made then.
     """
@@ -55,8 +55,11 @@ def admit(
         account = accounts.add(
             tx, name=_free(tx, name), by=OIDC, display=display, grants=grants, groups=groups, source=OIDC
         )
-        tx.connection.execute(sa.insert(_IDENTITY).values(issuer=issuer, subject=subject, account=account))
+        values = {"issuer": issuer, "subject": subject, "account": account, "seen_at": tx.clock}
+        tx.connection.execute(sa.insert(_IDENTITY).values(**values))
         return account
+    mine = (_IDENTITY.c.issuer == issuer, _IDENTITY.c.subject == subject)
+    tx.connection.execute(sa.update(_IDENTITY).where(*mine).values(seen_at=tx.clock))
     # Even the last administrator's role goes: the provider says so, and `certbridge users` can always make one.
     accounts.set_grants(tx, account, grants, by=OIDC, source=OIDC, may_be_last=True)
     accounts.set_groups(tx, account, groups, by=OIDC, source=OIDC)

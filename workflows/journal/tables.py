@@ -15,7 +15,7 @@ from sqlalchemy.sql import expression
 
 from workflows.journal.events import canonical_text
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision of `migrations` that these tables belong to."""
 
 metadata = sa.MetaData()
@@ -258,6 +258,9 @@ identity = sa.Table(
     metadata,
     *(_name(name, primary_key=True) for name in ("issuer", "subject")),
     _name("account"),
+    # When the provider last said who this is and what it may.
+    sa.Column("seen_at", sa.Double, nullable=False, server_default="0"),
+    sa.Index("identity_of_account", "account"),
 )
 
 session = sa.Table(

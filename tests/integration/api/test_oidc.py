@@ -16,13 +16,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 from joserfc import jws, jwt
 from joserfc.jwk import OctKey, RSAKey
 
 from api.app import create_app
 from api.auth import kept
 from tests.integration.api.conftest import Web
-from workflows.journal import FLEET, Journal, Kind, accounts, entries
+from workflows.errors import NotAllowed
+from workflows.journal import FLEET, Journal, Kind, accounts, entries, tables
 from workflows.people import Grant, Role
 from workflows.settings import Settings, prepare_state
 
@@ -229,6 +231,58 @@ def test_what_was_granted_here_stays_beside_what_the_provider_says(world):
     provider.claims = {"groups": []}
     client, _ = signed_in(web)
     assert [(one["role"], one["source"]) for one in client.get("/api/me").json()["grants"]] == [("viewer", "local")]
+
+
+def test_a_token_of_who_does_not_come_back_to_the_provider_rests_until_they_do(world):
+    """What the provider granted counts for 30 days; a token of a local account has nothing to do with that."""
+    web, provider = world
+    client, _ = signed_in(web)
+    me = client.get("/api/me").json()
+    script, local = web.with_token(me["name"]), web.person("lee", Role.VIEWER)
+    other = web.with_token("lee")
+
+    def last_seen(days):
+        seen = {"seen_at": time.time() - days * 86_400}
+        web.journal.write(lambda tx: tx.connection.execute(sa.update(tables.identity).values(**seen)))
+        return script.get("/api/me")
+
+    assert last_seen(days=29.9).status_code == 200
+    answer = last_seen(days=30.1)
+    assert (answer.status_code, answer.json()["code"]) == (401, "NotSignedIn")
+    assert answer.json()["remedy"] == "Sign in again through the provider; then it works again."
+    web.person("audrey", Role.AUDITOR)
+    listed = web.signed_in("audrey").get("/api/tokens?account=everybody").json()["items"]
+    assert {one["owner"]: one["active"] for one in listed} == {me["name"]: False, "lee": True}
+    assert other.get("/api/me").json()["account"] == local
+    provider.claims = {"groups": ["cab"]}
+    signed_in(web)
+    assert [one["role"] for one in script.get("/api/me").json()["grants"]] == ["approver"]
+    users = web.journal.read(accounts.every)
+    assert [one.name for one in users if one.seen_at_provider] == [me["name"]]
+
+
+def test_there_is_no_invitation_past_the_provider(world):
+    """Neither over the API nor on the page, and one that was made before opens nothing."""
+    web, _ = world
+    client, _ = signed_in(web)
+    account = client.get("/api/me").json()["account"]
+    web.person("adam", Role.ADMIN)
+    web.person("lee", Role.VIEWER)
+    admin = web.signed_in("adam")
+    answer = admin.post(f"/api/users/{account}/invitation")
+    assert (answer.status_code, answer.json()["code"]) == (403, "NotAllowed")
+    assert "signs in at the provider" in answer.json()["detail"]
+    page = admin.get("/settings/users").text
+    assert f"/settings/users/{account}/invitation" not in page
+    assert f"/settings/users/{web.account('lee')}/invitation" in page
+    with pytest.raises(NotAllowed):
+        web.journal.write(lambda tx: accounts.invite(tx, account, by="root"))
+    secret = web.journal.write(lambda tx: accounts.invite(tx, web.account("lee"), by="root"))
+    moved = sa.update(tables.invitation).values(account=account)
+    web.journal.write(lambda tx: tx.connection.execute(moved))
+    data = {"token": secret, "password": "walnut harbour zebra", "again": "walnut harbour zebra"}
+    assert web.client().post("/invitation", data=data).status_code == 403
+    assert not web.journal.read(lambda connection: accounts.password_of(connection, account))
 
 
 def test_nobody_comes_in_without_a_role_and_no_account_is_made(world):

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -41,6 +42,21 @@ def test_upgrading_twice_changes_nothing(url: str) -> None:
     upgrade(url)
     with Journal.open(url) as journal:
         assert [event.kind for event in journal.events(FLEET)] == [Kind.NOTE]
+
+
+def test_whoever_signed_in_at_a_provider_before_0003_counts_as_seen_now(url: str) -> None:
+    """Nobody's token ends by the upgrade itself."""
+    engine = engines.writing(engines.parse(url))
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(FOLDER))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, "0002")
+        connection.execute(sa.text("INSERT INTO identity (issuer, subject, account) VALUES ('i', 's', 'a')"))
+    engine.dispose()
+    with Journal.open(url) as journal:
+        seen, now = journal.read(lambda c: c.execute(sa.select(tables.identity.c.seen_at, tables.clock())).one())
+    assert 0 <= now - seen < 60
 
 
 def test_many_opening_at_once_make_one_schema(url: str) -> None:
