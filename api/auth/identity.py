@@ -34,11 +34,11 @@ def cookie_name(request: Request) -> str:
     return SECURE_COOKIE if request.url.scheme == "https" else PLAIN_COOKIE
 
 
-def who_is(request: Request) -> Person:
-    """Return who is asking. Raises: NotSignedIn."""
+def who_is(request: Request, *, used: bool = True) -> Person:
+    """Return who is asking; *used* says whether it counts as a use of the session. Raises: NotSignedIn."""
     known: Person | None = getattr(request.state, "person", None)
     if known is None:
-        known = _find(request, server(request))
+        known = _find(request, server(request), used=used)
         request.state.person = known
     return known
 
@@ -54,7 +54,7 @@ def still_is(request: Request) -> Person | None:
         return None
 
 
-def _find(request: Request, here: Server, *, used: bool = True) -> Person:
+def _find(request: Request, here: Server, *, used: bool) -> Person:
     header = request.headers.get("authorization", "")
     if header:
         scheme, _, secret = header.partition(" ")
@@ -67,7 +67,7 @@ def _find(request: Request, here: Server, *, used: bool = True) -> Person:
             throttle(here).attempt("token", client_address(request))
             refusals(here).note("token", address=client_address(request))
             raise NotSignedIn("This token opens nothing: it is unknown, expired or revoked.")
-        if found[2] and used:
+        if found[2]:  # a token does not end by lying idle, so whatever it opens is noted
             here.journal.submit(partial(entries.note_use, token=found[1].token))
         return found[0]
     secret = request.cookies.get(cookie_name(request), "")
@@ -83,12 +83,13 @@ def _find(request: Request, here: Server, *, used: bool = True) -> Person:
 class _Asks:
     """A dependency that gives the person who has *permission* at least somewhere."""
 
-    def __init__(self, permission: Permission) -> None:
+    def __init__(self, permission: Permission, *, by_itself: bool) -> None:
         self.permission = permission
+        self.by_itself = by_itself
 
     def __call__(self, request: Request) -> Person:
         """Return who is asking. Raises: NotSignedIn, NotAllowed."""
-        person = who_is(request)
+        person = who_is(request, used=not self.by_itself)
         if not person.may(self.permission):
             raise NotAllowed(f"{person.name} may not do this: it needs the permission {self.permission}.")
         return person
@@ -119,9 +120,13 @@ class _OfOneself:
         return person
 
 
-def asks(permission: Permission) -> Any:
-    """Return the dependency that a route needing *permission* declares."""
-    return Depends(_Asks(permission))
+def asks(permission: Permission, *, by_itself: bool = False) -> Any:
+    """Return the dependency that a route needing *permission* declares.
+
+    *by_itself*: an open page asks for it without anybody having done anything, so it is no use of the session
+    (ASVS 7.3.1).
+    """
+    return Depends(_Asks(permission, by_itself=by_itself))
 
 
 def oneself(*, session: bool = False) -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import sqlalchemy as sa
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 
-from api.auth.identity import who_is
+from api.auth.identity import asks
 from api.here import Here, Server
 from api.pages import gantt, texts
 from api.pages.drawing import draw, now
@@ -21,18 +20,18 @@ from api.pages.grid import grid
 from api.pages.reading import Reader, Seen, operates, seen_run
 from api.pages.waits import waits
 from api.routes import runs as routes
+from api.routes.events import as_stream, while_seen
 from api.routes.runs import Status
 from api.schemas import Offset
-from api.scope import visible
-from workflows.errors import InputError, NotAllowed, NotSignedIn
+from api.scope import lanes_seen, visible
+from workflows.errors import InputError
 from workflows.journal import tables
 from workflows.people import Permission, Person
 
 router = APIRouter(include_in_schema=False)
+Watcher = Annotated[Person, asks(Permission.READ, by_itself=True)]
+"""Who has a page open: what it loads by itself does not lengthen their session."""
 LIMIT = 25
-_LOOK_EVERY_S = 0.5
-_LASTS_S = 300.0
-"""A stream ends after this long and the browser opens it anew, so that an ended session is seen."""
 _CHARTS, _STEPS = 12, 60
 _NOTABLE = frozenset({"running", "waiting", "failed", "parked", "undone"})
 
@@ -91,32 +90,32 @@ def show_run(who: Reader, here: Here, request: Request, run: str, lane: str = ""
 
 
 @router.get("/runs/{run}/live")
-def show_live(who: Reader, here: Here, request: Request, run: str, lane: str = "", node: str = "") -> Response:
+def show_live(who: Watcher, here: Here, request: Request, run: str, lane: str = "", node: str = "") -> Response:
     """Return what changes of a run's page."""
     return draw(request, "parts/run_live.html", **_values(who, here, request, run, lane, node))
 
 
 @router.get("/runs/{run}/stream")
-async def stream(who: Reader, here: Here, request: Request, run: str) -> Response:
-    """Say "moved" whenever the run has moved, and "over" once it is."""
-    await run_sync(partial(seen_run, who, here, run))
-    return EventSourceResponse(_moves(request, here, run), ping=15)
+def stream(who: Watcher, here: Here, request: Request, run: str) -> Response:
+    """Say "moved" whenever the run has moved, and "over" once it is.
+
+    /api/runs/{run}/events tells every event; a page that is drawn anew needs to hear only that there was one.
+    """
+    lanes_seen(who, here, run)
+    return as_stream(_moves(request, here, run))
 
 
 async def _moves(request: Request, here: Server, run: str) -> AsyncIterator[ServerSentEvent]:
     last = -1
-    for _ in range(int(_LASTS_S / _LOOK_EVERY_S)):
+    async for _ in while_seen(here, request, run):
         head, over = await run_sync(here.journal.read, partial(_head, run=run))
         if head != last:
-            if not await run_sync(_still_here, request):
-                return
             # The first one too: something may have happened between the page and its stream.
             yield ServerSentEvent(event="moved", data=str(head), id=str(head))
             last = head
             if over:
                 yield ServerSentEvent(event="over", data=str(head))
                 return
-        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 def _head(connection: sa.Connection, run: str) -> tuple[int, bool]:
@@ -124,15 +123,6 @@ def _head(connection: sa.Connection, run: str) -> tuple[int, bool]:
     query = sa.select(chain.c.head_n, of.c.outcome).join(of, of.c.run == chain.c.run).where(of.c.run == run)
     row = connection.execute(query).one()
     return row.head_n, row.outcome != "open"
-
-
-def _still_here(request: Request) -> bool:
-    request.state.person = None
-    try:
-        who_is(request)
-    except (NotSignedIn, NotAllowed):
-        return False
-    return True
 
 
 def _values(who: Person, here: Server, request: Request, run: str, lane: str, node: str) -> dict[str, Any]:

@@ -22,11 +22,13 @@ from api.here import Here, Server
 from api.planning import WORKER_LOST_S
 from api.routes.journal import event_body
 from api.scope import lanes_seen, scope_of
+from workflows.errors import NotThere
 from workflows.journal import lists, stock
 from workflows.people import Permission, Person
 
 router = APIRouter(prefix="/api", tags=["events"])
-Reader = Annotated[Person, asks(Permission.READ)]
+Reader = Annotated[Person, asks(Permission.READ, by_itself=True)]
+"""A browser opens a stream again by itself, so that is no use of the session."""
 LastEventID = Annotated[str, Header(alias="Last-Event-ID", max_length=40, description="Only what came after this one.")]
 LOOK_S = 0.5
 """How often the journal is looked at."""
@@ -61,7 +63,7 @@ def follow_run(
     lanes_seen(who, here, run)
     told = last_event_id if last_event_id.isascii() and last_event_id.isdigit() else ""
     begin = min(int(told[:19]) if told else max(after, 0), 2**63 - 1)
-    return _stream(_run_events(here, request, run, begin, marks=marks))
+    return as_stream(_run_events(here, request, run, begin, marks=marks))
 
 
 @router.get("/events", response_class=EventSourceResponse, responses=_STREAM)
@@ -71,10 +73,11 @@ def follow_all(who: Reader, here: Here, request: Request) -> EventSourceResponse
     `event: ready` comes first, so that whoever asks again after a break reads anew what they show.
     """
     del who
-    return _stream(_moves(here, request))
+    return as_stream(_moves(here, request))
 
 
-def _stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+def as_stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+    """Return *events* as an answer that no proxy keeps back."""
     return EventSourceResponse(events, ping=PING_S, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
@@ -82,7 +85,7 @@ async def _run_events(
     here: Server, request: Request, run: str, after: int, *, marks: bool
 ) -> AsyncIterator[ServerSentEvent]:
     looks = 0
-    async for who in _while_signed_in(request):
+    async for who in while_seen(here, request, run):
         found, over = await _in_thread(partial(_look_at_run, here, who, run, after))
         for one in found:
             after = one["n"]
@@ -124,7 +127,7 @@ def _workers(here: Server) -> int:
 
 async def _moves(here: Server, request: Request) -> AsyncIterator[ServerSentEvent]:
     heads: dict[str, int] | None = None
-    async for who in _while_signed_in(request):
+    async for who in while_seen(here, request):
         now = await _in_thread(lambda: here.journal.read(lists.heads))
         if heads is None:
             yield _event("ready", {})
@@ -163,18 +166,28 @@ def _is_seen(event: Any, scope: lists.Scope) -> bool:
     return not event.node or event.node in scope.nodes
 
 
-async def _while_signed_in(request: Request) -> AsyncIterator[Person]:
-    """Yield who is asking at each look at the journal, until they may not read any more."""
+async def while_seen(here: Server, request: Request, run: str = "") -> AsyncIterator[Person]:
+    """Yield who is asking at each look at the journal, until they may not read any more, or may not see *run*."""
     looks = 0
     who: Person | None = None
     while True:
         if looks % CHECK_EVERY == 0:
-            who = await _in_thread(partial(still_is, request))
-        if who is None or not who.may(Permission.READ):
+            who = await _in_thread(partial(_still_sees, here, request, run))
+        if who is None:
             return
         yield who
         looks += 1
         await anyio.sleep(LOOK_S)
+
+
+def _still_sees(here: Server, request: Request, run: str) -> Person | None:
+    who = still_is(request)
+    if who is None or not who.may(Permission.READ):
+        return None
+    try:
+        return who if not run or lanes_seen(who, here, run) else None
+    except NotThere:
+        return None
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
