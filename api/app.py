@@ -18,6 +18,7 @@ from api.auth.identity import open_to_all
 from api.body_size import BodySize
 from api.document import describe
 from api.here import Server
+from api.no_nul import NoNul
 from api.protect import Protect
 from api.routes import routers
 from workflows.journal import Journal
@@ -40,6 +41,7 @@ def create_app(settings: Settings, journal: Journal) -> FastAPI:
         dependencies=[],
     )
     app.state.server = Server(settings, journal)
+    app.add_middleware(NoNul)  # the last that looks: each that is added stands around those before
     app.add_middleware(BodySize)
     app.add_middleware(Protect)
     problems.register(app)

@@ -29,7 +29,7 @@ class BodySize:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = DELIVERY if scope["path"].endswith(("/deliver", "/deliveries")) else SMALL
+        most = DELIVERY if is_delivery(scope) else SMALL
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told) > most:
             await answer(plain_problem(413, _sentence(most), "Send less."))(scope, receive, send)
@@ -45,6 +45,11 @@ class BodySize:
             return message
 
         await self._app(scope, counted, send)
+
+
+def is_delivery(scope: Scope) -> bool:
+    """Return whether certificates are brought, which are files of any bytes."""
+    return bool(scope["path"].endswith(("/deliver", "/deliveries")))
 
 
 def _sentence(most: int) -> str:

@@ -115,13 +115,16 @@ def is_api(request: Request) -> bool:
     return request.url.path.startswith(("/api/", "/openapi.json"))
 
 
+def shown(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """Return *problem* as whoever asks reads it: problem details for a program, a page for a person."""
+    from api.pages import errors as page
+
+    return answer(problem, headers) if is_api(request) else page.answer(request, problem)
+
+
 def register(app: FastAPI) -> None:
     """Let *app* answer every error so."""
-    from api.pages import errors as page
     from api.protect import add_headers
-
-    def shown(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
-        return answer(problem, headers) if is_api(request) else page.answer(request, problem)
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, CertbridgeError)  # noqa: S101 - how it was registered
