@@ -28,6 +28,13 @@ WITHIN_S = 30.0
 _TRIES = 4
 _PAGE = 500
 _BUSY = frozenset({502, 503, 504})
+_REMEDIES = {
+    "See the list of runs.": "See `certbridge runs list`.",
+    "See the list of gates.": "See `certbridge gates list`.",
+    "See the gate for who may approve it.": "See `certbridge gates show`.",
+    "Look at its preview again.": "Look at it again with `--preview`.",
+}
+"""Remedies that speak of lists and pages, and what they are on the command line."""
 _TOLD = ("who", "when", "run", "lane", "gate", "node", "resource")
 
 
@@ -166,6 +173,7 @@ def problem(answer: httpx2.Response, url: str) -> CertbridgeError:
     kind = _class_of(str(said.get("code")))
     data = {name: said[name] for name in _TOLD if said.get(name) is not None}
     remedy, text = str(said.get("remedy", "")), str(said.get("detail", ""))
+    remedy = _REMEDIES.get(remedy, remedy)
     node = data.get("node")
     if node:  # the sentence begins with it already, and the error would say it once more
         text = text.removeprefix(f"{node}: ")

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from api import gate_view, plan_view
+from api.gate_parts import RequestBody, StageBody
 from api.here import Server
 from api.plan_difference import LaneDifference
 from api.routes.plans import differences
@@ -18,27 +19,6 @@ from workflows.errors import CertbridgeError
 from workflows.gate import StageState, Voter
 from workflows.people import Person
 from workflows.plan import Plan, Step
-
-
-class VoteBody(BaseModel):
-    """An approval. `counts` is false when its voter may not approve any more."""
-
-    name: str
-    stage: int
-    via: str
-    at: datetime
-    reason: str
-    not_before: datetime | None
-    counts: bool
-
-
-class StageBody(BaseModel):
-    """A stage: so many different people of `group` ("": anybody who may approve); `missing` says how many more."""
-
-    group: str
-    needs: int
-    missing: int
-    votes: list[VoteBody]
 
 
 class MayBody(BaseModel):
@@ -74,20 +54,6 @@ class GateRow(BaseModel):
     stages: list[StageBody]
     current_stage: int | None
     may: MayBody
-
-
-class RequestBody(BaseModel):
-    """A CSR, decoded. `spki_sha256` is the digest of its public key."""
-
-    wish: str
-    subject: str
-    names: list[str]
-    key: str
-    signature: str
-    usages: list[str]
-    spki_sha256: str
-    issuer: str
-    file: str
 
 
 class CertificateBody(BaseModel):
@@ -187,22 +153,28 @@ def may(who: Person, one: OpenGate, stages: tuple[StageState, ...]) -> MayBody:
     if one.state.status != "open":
         why = f"It is {one.state.status} already."
         return MayBody(approve=False, why_not_approve=why, reject=False, why_not_reject=why)
-    voter, why_not = Voter.of(who), {"approve": "", "reject": ""}
-    barred = one.others if one.four_eyes else {}
-    try:
-        rules.check_approval(voter, cluster=one.lane, stages=stages, barred_people=barred)
-    except CertbridgeError as error:
-        why_not["approve"] = str(error)
-    try:
-        rules.check_rejection(voter, cluster=one.lane, stages=stages, requested_by=one.requested_by, reason="asked")
-    except CertbridgeError as error:
-        why_not["reject"] = str(error)
+    why_not = {"approve": "", "reject": ""}
+    for decision in why_not:
+        try:
+            check_may(who, one, stages, decision)
+        except CertbridgeError as error:
+            why_not[decision] = str(error)
     return MayBody(
         approve=not why_not["approve"],
         why_not_approve=why_not["approve"],
         reject=not why_not["reject"],
         why_not_reject=why_not["reject"],
     )
+
+
+def check_may(who: Person, one: OpenGate, stages: tuple[StageState, ...], decision: str) -> None:
+    """Return when *who* may approve or reject here. Raises: NotAllowed, FourEyes, AlreadyVoted, GateError."""
+    voter = Voter.of(who)
+    if decision == "approve":
+        barred = one.others if one.four_eyes else {}
+        rules.check_approval(voter, cluster=one.lane, stages=stages, barred_people=barred)
+    else:
+        rules.check_rejection(voter, cluster=one.lane, stages=stages, requested_by=one.requested_by, reason="asked")
 
 
 def whole(who: Person, here: Server, one: OpenGate, now: datetime) -> GateBody:

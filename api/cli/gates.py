@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from workflows.errors import GateError, InputError
 if TYPE_CHECKING:
     from workflows.actions import OpenGate
     from workflows.journal import Journal
+    from workflows.papers import Delivery
     from workflows.plan import Plan
 
 RunArgument = Annotated[
@@ -55,7 +57,11 @@ def list_gates(output: OutputOption = Format.TABLE) -> None:
             for run in _waiting_runs(journal)
             for one in gate_view.described(journal, run, _opened(journal, run, "", ""), now())
         ]
-    waiting = [one for one in found if one["waiting"]]
+    show_list([one for one in found if one["waiting"]], output)
+
+
+def show_list(waiting: Sequence[dict[str, Any]], output: Format) -> None:
+    """Show gates that wait, as `gate_view.described` returns them."""
     if output is not Format.TABLE:
         emit(waiting, output)
         return
@@ -82,11 +88,17 @@ def show_gates(
     with open_journal() as journal:
         name = _run(journal, run)
         found = gate_view.described(journal, name, _opened(journal, name, lane, gate), now())
-        if output is not Format.TABLE:
-            emit(found, output)
-            return
-        for line in gate_text.lines(_plan(journal, name), found):
-            say(*line)
+        plan = _plan(journal, name)
+    show_described(plan, found, output)
+
+
+def show_described(plan: Plan, found: Sequence[dict[str, Any]], output: Format) -> None:
+    """Show gates of the run of *plan*, as `gate_view.described` returns them."""
+    if output is not Format.TABLE:
+        emit(found, output)
+        return
+    for line in gate_text.lines(plan, found):
+        say(*line)
 
 
 @over_api("csr", module="remote_gates")
@@ -105,23 +117,35 @@ def csr(
         gates = _opened(journal, name, lane, SIGN)
         found = {one.lane: request_sheet.requests(journal, name, plan, one.lane) for one in gates}
     every = [one for requests in found.values() for one in requests]
-    if not every:
-        raise GateError(f"Run {name} has no requests at a sign gate yet.", remedy=f"See `certbridge runs show {name}`.")
-    released = {one.lane for one in gates if one.state.status in {"approved", "passed"}}
+    check_requests(name, every)
+    released = [one.lane for one in gates if one.state.status in {"approved", "passed"}]
     files = {
         "request-sheet.txt": request_sheet.as_text(name, every).encode(),
         "request-sheet.csv": request_sheet.as_csv(every).encode(),
     }
     files |= {one.file: one.pem for lane_name in released for one in found[lane_name]}
+    held = sorted(set(found).difference(released))
+    hand_out(name, out, files, [request_sheet.as_json(one) for one in every], held, output)
+
+
+def check_requests(run: str, requests: Sequence[object]) -> None:
+    """Return when there are *requests*. Raises: GateError."""
+    if not requests:
+        raise GateError(f"Run {run} has no requests at a sign gate yet.", remedy=f"See `certbridge runs show {run}`.")
+
+
+def hand_out(
+    run: str, out: Path, files: dict[str, bytes], requests: Sequence[object], held: Sequence[str], output: Format
+) -> None:
+    """Write *files* into *out* and say so; *held* are the lanes whose CSRs nobody has approved yet."""
     write_files(out, files)
     if output is Format.TABLE:
         for file in files:
             say(str(out / file))
     else:
-        emit({"run": name, "files": sorted(files), "requests": [request_sheet.as_json(one) for one in every]}, output)
-    held = sorted(set(found) - released)
+        emit({"run": run, "files": sorted(files), "requests": requests}, output)
     if held:
-        note(f"lane {', '.join(held)}: the CSR files come once `sign` is approved (`certbridge gates approve {name}`)")
+        note(f"lane {', '.join(held)}: the CSR files come once `sign` is approved (`certbridge gates approve {run}`)")
 
 
 @over_api("approve", module="remote_gates")
@@ -167,8 +191,13 @@ def deliver(
     with open_journal() as journal:
         name = _run(journal, run)
         took = papers.deliver(journal, name, pile, by=account(), now=now(), lane=lane)
+    show_delivery(name, took, output)
+
+
+def show_delivery(run: str, took: Delivery, output: Format) -> None:
+    """Show what came of a delivery."""
     if output is not Format.TABLE:
-        emit({"run": name} | plain(asdict(took)), output)
+        emit({"run": run} | plain(asdict(took)), output)
         return
     show_warnings(took.warnings)
     for wish in took.taken:
@@ -220,15 +249,13 @@ def _decide(
         name = _run(journal, run)
         every = _opened(journal, name, lane, gate)
         chosen = [one for one in every if one.state.status == "open"] or every[-1:]
-        if digest and len(chosen) > 1:
-            raise InputError("--digest names one gate, but several are open.", remedy="Say `--lane` or `--gate` too.")
-        _check(chosen, decision, digest=digest, reason=reason)
+        check_digest(digest, len(chosen))
+        for one in chosen:
+            if one.state.status == "open":
+                bound = _bound(one, digest)
+                actions.check_decision(one, decision=decision, by=account(), digest=bound, reason=reason)
         if any(one.state.status == "open" for one in chosen):
-            # Who says `--yes` has seen all of it before, in `gates show`.
-            text = gate_text.short_lines if yes else gate_text.lines
-            for line in text(_plan(journal, name), gate_view.described(journal, name, chosen, now())):
-                note("".join(bare(span) for span in line))
-            confirm(f"{decision.capitalize()} {', '.join(f'{one.lane} {one.gate.name}' for one in chosen)}?", yes=yes)
+            ask(decision, _plan(journal, name), gate_view.described(journal, name, chosen, now()), yes=yes)
         decided = False
         for one in chosen:
             # Without --digest the decision is bound to what was just shown, not to what stands there by now.
@@ -236,32 +263,39 @@ def _decide(
             after = actions.decide(
                 journal, one, decision=decision, by=account(), digest=bound, reason=reason, not_before=not_before
             )
-            word = {"open": "voted for", "approved": "approved", "rejected": "rejected"}[after.status]
             decided = decided or (one.gate.name == "sign" and after.status == "approved")
-            say((word, STYLES.get(word, "")), f" {one.gate.name} of lane {one.lane}, digest {one.state.digest[:12]}")
-            if after.status == "open":
-                note(f"more people are needed: `certbridge gates show {name}` says who")
+            tell_decided(name, one.lane, one.gate.name, one.state.digest, after.status)
     if decided:
-        note(f"CSR files: `certbridge gates csr {name} --out DIR`; then `certbridge gates deliver FILE…`")
+        tell_csr(name)
 
 
-def _check(chosen: Sequence[OpenGate], decision: str, *, digest: str, reason: str) -> None:
-    """Return when this person may decide so: nobody reads a hundred lines to be refused. Raises: GateError."""
-    from workflows.gate import check_decision
+def check_digest(digest: str, gates: int) -> None:
+    """Return when *digest* can mean one gate only. Raises: InputError."""
+    if digest and gates > 1:
+        raise InputError("--digest names one gate, but several are open.", remedy="Say `--lane` or `--gate` too.")
 
-    for one in chosen:
-        if one.state.status == "open":
-            check_decision(
-                decision=decision,
-                by=account(),
-                requested_by=one.requested_by,
-                four_eyes=one.four_eyes,
-                two_people=one.gate.two_people,
-                digest=_bound(one, digest),
-                current_digest=one.state.digest,
-                reason=reason,
-                others=one.others,
-            )
+
+def ask(decision: str, plan: Plan, described: Sequence[dict[str, Any]], *, yes: bool) -> None:
+    """Show the gates that are decided on, and ask. Raises: Stopped, InputError: nobody can be asked."""
+    # Who says `--yes` has seen all of it before, in `gates show`.
+    text = gate_text.short_lines if yes else gate_text.lines
+    for line in text(plan, described):
+        note("".join(bare(span) for span in line))
+    names = ", ".join(f"{one['lane']} {one['gate']}" for one in described)
+    confirm(f"{decision.capitalize()} {names}?", yes=yes)
+
+
+def tell_decided(run: str, lane: str, gate: str, digest: str, status: str) -> None:
+    """Say what came of a decision: *status* is that of the gate after it."""
+    word = {"open": "voted for", "approved": "approved", "rejected": "rejected"}[status]
+    say((word, STYLES.get(word, "")), f" {gate} of lane {lane}, digest {digest[:12]}")
+    if status == "open":
+        note(f"more people are needed: `certbridge gates show {run}` says who")
+
+
+def tell_csr(run: str) -> None:
+    """Say what comes after the approval of `sign`."""
+    note(f"CSR files: `certbridge gates csr {run} --out DIR`; then `certbridge gates deliver FILE…`")
 
 
 def _bound(one: OpenGate, digest: str) -> str:
@@ -276,19 +310,27 @@ def _opened(journal: Journal, run: str, lane: str, gate: str) -> tuple[OpenGate,
     if lane and lane not in lanes:
         raise InputError(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(lanes)}.")
     found = actions.open_gates(journal, run, lane=lane, name=gate)
+    check_found(run, found)
+    return found
+
+
+def check_found(run: str, found: Sequence[object]) -> None:
+    """Return when there are gates. Raises: GateError."""
     if not found:
         raise GateError(f"Run {run} stands at no such gate yet.", remedy=f"See `certbridge runs show {run}`.")
-    return found
 
 
 def _run(journal: Journal, run: str) -> str:
     if run:
         return run_id(journal, run)
     waiting = _waiting_runs(journal)
+    return the_one(waiting, "" if waiting else _last_decision(journal))
+
+
+def the_one(waiting: Sequence[str], last: str) -> str:
+    """Return the one run that waits; *last* tells of the last decision. Raises: GateError: none; InputError: more."""
     if not waiting:
-        raise GateError(
-            f"No run waits for people.{_last_decision(journal)}", remedy="Name the run; see `certbridge runs list`."
-        )
+        raise GateError(f"No run waits for people.{last}", remedy="Name the run; see `certbridge runs list`.")
     if len(waiting) > 1:
         raise InputError(f"Several runs wait: {', '.join(waiting)}.", remedy="Say which one you mean.")
     return waiting[0]
@@ -307,7 +349,12 @@ def _last_decision(journal: Journal) -> str:
         return ""
     at, run, lane, gate = max(decided, key=lambda one: one[0])
     word = "rejected" if gate.status == "rejected" else "approved"
-    return f" The last one, {gate.name} of lane {lane} of run {run}, was {word} by {gate.decided_by} at {moment(at)}."
+    return last_one(gate.name, lane, run, word, gate.decided_by, at)
+
+
+def last_one(gate: str, lane: str, run: str, word: str, by: str, at: datetime) -> str:
+    """Return the sentence about the gate that was decided last."""
+    return f" The last one, {gate} of lane {lane} of run {run}, was {word} by {by} at {moment(at)}."
 
 
 def _waiting_runs(journal: Journal) -> list[str]:

@@ -67,6 +67,13 @@ def look_at(client: Client, run: str) -> tuple[RunView, int]:
     return as_value(RunView, found), int(found["n"])
 
 
+def plan_of(client: Client, run: str) -> Plan:
+    """Return the plan of *run*, as much of it as this person may see."""
+    from workflows.plan import Plan
+
+    return Plan.from_json(client.get(f"/api/runs/{part(run)}/plan")["plan"])
+
+
 def run_id(client: Client, run: str) -> str:
     """Return the id that *run* means; `@latest` as `surroundings.run_id`. Raises: InputError."""
     if run != "@latest":

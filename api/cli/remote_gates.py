@@ -1,67 +1,57 @@
-"""Gates over the API: what waits, what is decided on, decisions, CSRs out and certificates in."""
+"""Gates over the API: what waits, what is decided on, decisions, CSRs out and certificates in.
+
+Values come from the API, words from `api.cli.gates` and `api.cli.gate_text`, as on the machine itself.
+"""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from api.cli.output import Format, Table, emit, note, say, show
-from api.cli.run_text import STYLES
-from api.cli.surroundings import confirm, read_moment
-from api.client import Client, part
-from workflows.errors import GateError, InputError
+from api.cli import gates
+from api.cli.output import Format
+from api.cli.remote import plan_of, run_id
+from api.cli.surroundings import read_moment
+from api.client import Client, as_value, part
+from api.gate_parts import DescribedGate
+from workflows.errors import CertificateError, Finding
+from workflows.gate import SIGN
+from workflows.journal import Event, Kind
+from workflows.papers import Delivery
 
 Row = dict[str, Any]
+_WHOLE = 12
+"""So many digits at the beginning of a digest stand for all of it."""
 
 
 def list_gates(client: Client, output: Format) -> None:
-    """As `gates list`; who may decide is told for whoever asks."""
-    found = list(client.every("/api/gates", status="open"))
-    if output is not Format.TABLE:
-        emit(found, output)
-        return
-    rows = [
-        (
-            one["run"],
-            one["lane"],
-            one["gate"],
-            (one["status"], STYLES.get(one["status"], "")),
-            str(one["opened_at"] or "")[:19].replace("T", " "),
-            "you" if one["may"]["approve"] else one["may"]["why_not_approve"],
-        )
-        for one in found
-    ]
-    show(Table(columns=("run", "lane", "gate", "status", "since", "who may decide"), rows=rows))
+    """As `gates list`."""
+    gates.show_list(_described(client), output)
 
 
 def show_gates(client: Client, run: str, lane: str, gate: str, output: Format) -> None:
     """As `gates show`."""
-    found = [_whole(client, one) for one in _opened(client, _run(client, run), lane, gate)]
-    if output is not Format.TABLE:
-        emit(found, output)
-        return
-    for text in (text for one in found for text in _lines(one)):
-        say(text)
+    name = _run(client, run)
+    found = _opened(client, name, lane, gate)
+    gates.show_described(plan_of(client, name), found, output)
 
 
 def csr(client: Client, run: str, out: Path, lane: str, output: Format) -> None:
     """As `gates csr`."""
-    from api.cli.gates import write_files
-
     name = _run(client, run)
-    data = client.read(f"/api/runs/{part(name)}/csr", **({"lane": lane} if lane else {}))
+    opened = _opened(client, name, lane, SIGN)
+    requests = [each for one in opened for each in one["requests"]]
+    gates.check_requests(name, requests)
+    data = client.read(f"/api/runs/{part(name)}/csr", sheet=True, **({"lane": lane} if lane else {}))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         # The names are the server's; none may lead out of the folder.
         files = {Path(one).name: archive.read(one) for one in archive.namelist() if Path(one).name == one}
-    write_files(out, files)
-    if output is Format.TABLE:
-        for file in files:
-            say(str(out / file))
-    else:
-        emit({"run": name, "files": sorted(files)}, output)
+    held = sorted(one["lane"] for one in opened if one["status"] not in {"approved", "passed"})
+    gates.hand_out(name, out, files, requests, held, output)
 
 
 def approve(
@@ -79,26 +69,25 @@ def reject(client: Client, reason: str, run: str, lane: str, gate: str, yes: boo
 
 def deliver(client: Client, files: Sequence[Path], run: str, lane: str, output: Format) -> None:
     """As `gates deliver`."""
-    from api.cli.gates import read_files
-
-    pile = read_files(files)
+    pile = gates.read_files(files)
     name = _run(client, run)
+    # The folders of this machine are nobody's business; what is said of a file names it as it was typed.
+    typed = {Path(file).name: file for file in pile}
     sent = [("files", (Path(file).name, data)) for file, data in pile.items()]
     query = f"?lane={part(lane)}" if lane else ""
-    took = client.post(f"/api/runs/{part(name)}/deliveries{query}", files=sent)
-    if output is not Format.TABLE:
-        emit(took, output)
-        return
-    for one in took.get("files", ()):
-        for fault in one.get("faults", ()):
-            note(f"{fault['where']}: {fault['what']}", "red")
-            note(f"  → {fault['remedy']}")
-    for wish in took.get("taken", ()):
-        say(("matched ", "green"), wish)
-    for wish in took.get("missing", ()):
-        say(("missing ", "yellow"), wish)
-    for complete in took.get("complete", ()):
-        say(f"lane {complete} has all its certificates and goes on")
+    try:
+        took = as_value(Delivery, client.post(f"/api/runs/{part(name)}/deliveries{query}", files=sent))
+    except CertificateError as error:
+        raise CertificateError(_as_typed(error.findings, typed)) from None
+    gates.show_delivery(name, replace(took, warnings=_as_typed(took.warnings, typed)), output)
+
+
+def _as_typed(findings: Sequence[Finding], typed: Mapping[str, str]) -> tuple[Finding, ...]:
+    def where(said: str) -> str:
+        sent = max((name for name in typed if said.startswith(name)), key=len, default="")
+        return typed.get(sent, "") + said[len(sent) :]
+
+    return tuple(replace(one, where=where(one.where)) for one in findings)
 
 
 def _decide(
@@ -116,86 +105,51 @@ def _decide(
     name = _run(client, run)
     every = _opened(client, name, lane, gate)
     chosen = [one for one in every if one["status"] == "open"] or every[-1:]
-    if digest and len(chosen) > 1:
-        raise InputError("--digest names one gate, but several are open.", remedy="Say `--lane` or `--gate` too.")
-    if any(one["status"] == "open" for one in chosen):
-        for one in chosen:
-            for text in _lines(_whole(client, one), short=yes):
-                note(text)
-        names = ", ".join(f"{one['lane']} {one['gate']}" for one in chosen)
-        confirm(f"{decision.capitalize()} {names}?", yes=yes)
-    for one in chosen:
+    gates.check_digest(digest, len(chosen))
+
+    def send(one: Row, query: str = "") -> Row:
         # Bound to what was just shown, not to what stands there by now.
         shown = str(one["digest"])
-        bound = shown if not digest or (len(digest) >= 12 and shown.startswith(digest)) else digest
-        body = {"digest": bound, "reason": reason, **more}
-        after = client.post(f"{_path(one)}/{decision}", body)
-        if decision == "approve" and after["status"] == "open":
-            say(("approval counted", "green"), f" for {one['gate']} of lane {one['lane']}; more people are needed")
-            continue
-        word = "approved" if decision == "approve" else "rejected"
-        say((word, STYLES[word]), f" {one['gate']} of lane {one['lane']}, digest {shown[:12]}")
-    if decision == "approve" and any(one["gate"] == "sign" for one in chosen):
-        note(f"CSR files: `certbridge gates csr {name} --out DIR`; then `certbridge gates deliver FILE…`")
+        bound = shown if not digest or (len(digest) >= _WHOLE and shown.startswith(digest)) else digest
+        place = f"/api/runs/{part(name)}/gates/{part(one['lane'])}/{part(one['gate'])}"
+        return dict(client.post(f"{place}/{decision}{query}", {"digest": bound, "reason": reason, **more}))
+
+    still_open = [one for one in chosen if one["status"] == "open"]
+    for one in still_open:
+        send(one, "?check=true")
+    if still_open:
+        gates.ask(decision, plan_of(client, name), chosen, yes=yes)
+    decided = False
+    for one in chosen:
+        after = send(one)
+        decided = decided or (one["gate"] == SIGN and after["status"] == "approved")
+        gates.tell_decided(name, one["lane"], one["gate"], str(one["digest"]), after["status"])
+    if decided:
+        gates.tell_csr(name)
 
 
 def _run(client: Client, run: str) -> str:
-    from api.cli.remote import run_id
-
     if run:
         return run_id(client, run)
-    waiting = list(
-        dict.fromkeys(
-            str(one["run"])
-            for status in ("open", "approved", "rejected")
-            for one in client.every("/api/gates", status=status)
-        )
-    )
-    if not waiting:
-        raise GateError("No run waits for people.", remedy="Name the run; see `certbridge runs list`.")
-    if len(waiting) > 1:
-        raise InputError(f"Several runs wait: {', '.join(waiting)}.", remedy="Say which one you mean.")
-    return waiting[0]
+    waiting = list(dict.fromkeys(str(one["run"]) for one in client.every("/api/gates", status="waiting")))
+    return gates.the_one(waiting, "" if waiting else _last_decision(client))
+
+
+def _last_decision(client: Client) -> str:
+    kinds = [Kind.GATE_APPROVED.value, Kind.GATE_REJECTED.value]
+    for row in client.get("/api/journal", kind=kinds, limit=1)["items"]:
+        last = as_value(Event, row)
+        word = "rejected" if last.kind is Kind.GATE_REJECTED else "approved"
+        return gates.last_one(last.step.rpartition("/")[2], last.lane, last.run, word, last.actor, last.at)
+    return ""
 
 
 def _opened(client: Client, run: str, lane: str, gate: str) -> list[Row]:
-    every = list(client.every(f"/api/runs/{part(run)}/gates"))
-    found = [one for one in every if lane in {"", one["lane"]} and gate in {"", one["gate"]}]
-    if not found:
-        raise GateError(f"Run {run} stands at no such gate yet.", remedy=f"See `certbridge runs show {run}`.")
+    found = _described(client, run=run, **({"lane": lane} if lane else {}), **({"gate": gate} if gate else {}))
+    gates.check_found(run, found)
     return found
 
 
-def _path(one: Row) -> str:
-    return f"/api/runs/{part(one['run'])}/gates/{part(one['lane'])}/{part(one['gate'])}"
-
-
-def _whole(client: Client, one: Row) -> Row:
-    return dict(client.get(_path(one)))
-
-
-def _lines(one: Row, *, short: bool = False) -> Iterator[str]:
-    """Yield a gate as it is decided on; the lines that would be typed come last, server by server."""
-    yield f"{one['gate']} of lane {one['lane']}: {one['status']}"
-    if one["voided"]:
-        yield f"  an earlier approval is void: {one['voided']}"
-    if one["waiting"]:
-        yield f"  waiting on: {one['waiting']['on']}; who may decide: {one['waiting']['who']}"
-    for stage in one["stages"]:
-        said = ", ".join(vote["name"] for vote in stage["votes"] if vote["counts"]) or "nobody yet"
-        yield f"  {stage['group'] or 'anybody who may approve'}: {said}; {stage['missing']} more needed"
-    if one["decided_by"]:
-        why = f" ({one['reason']})" if one["reason"] else ""
-        yield f"  decided by {one['decided_by']} at {one['decided_at']}{why}"
-    yield f"  digest {one['digest']}"
-    for request in one["requests"]:
-        yield f"  request {request['wish']}: {request['subject']}; {', '.join(request['names'])}; {request['key']}"
-    for certificate in one["certificates"]:
-        yield f"  certificate {certificate['wish']}: ends {certificate['not_valid_after']}, by {certificate['issuer']}"
-    if short:
-        return
-    for node in one["nodes"]:
-        yield f"  {node['node']}:"
-        for line in (line for step in node["steps"] for line in step["lines"]):
-            yield f"    {line['shown']}"
-    yield from (f"  notice: {notice}" for notice in one["notices"])
+def _described(client: Client, **wanted: str) -> list[Row]:
+    """Return gates as `gate_view.described` does: plain values, with times as such."""
+    return [DescribedGate.model_validate(one).model_dump() for one in client.every("/api/gates/described", **wanted)]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -19,6 +19,7 @@ from api import gate_bodies, gate_view, request_sheet
 from api.archives import LARGEST, MOST_FILES, collected, labelled
 from api.auth.identity import asks, check_clusters
 from api.gate_bodies import GateBody, GateRow
+from api.gate_parts import DescribedGate
 from api.here import Here, Server
 from api.problems import FindingBody
 from api.schemas import Body, Limit, Offset, Page, page_of
@@ -34,7 +35,10 @@ router = APIRouter(prefix="/api", tags=["gates"])
 Reader = Annotated[Person, asks(Permission.READ)]
 Approver = Annotated[Person, asks(Permission.DECIDE)]
 Operator = Annotated[Person, asks(Permission.OPERATE)]
-Status = Literal["open", "approved", "rejected"]
+Status = Literal["open", "approved", "rejected", "waiting"]
+Lane = Annotated[str, Query(description="Only this lane.")]
+OnlyCheck = Annotated[bool, Query(description="Only say whether it may be decided so; nothing is decided.")]
+_WAITING = ("open", "approved", "rejected")
 
 
 def _check_words(text: str) -> str:
@@ -95,14 +99,45 @@ class DeliveredBody(BaseModel):
 def list_gates(
     who: Reader, here: Here, mine: bool = False, status: Status = "open", limit: Limit = 50, offset: Offset = 0
 ) -> Page[GateRow]:
-    """List gates of runs that are open, oldest first; *mine*: those that whoever asks may approve now."""
-    rows = here.journal.read(partial(gates.open_gates, statuses=("open",) if mine else (status,)))
+    """List gates of runs that are open, oldest first; *mine*: those that whoever asks may approve now.
+
+    `waiting` is open, approved or rejected: all that was not passed yet.
+    """
+    wanted = ("open",) if mine else _WAITING if status == "waiting" else (status,)
+    rows = here.journal.read(partial(gates.open_gates, statuses=wanted))
     rows = [one for one in rows if sees(who, one.lane)]
     if not mine:
         part = _opened(here, [(one.run, one.gate) for one in rows[offset : offset + limit]])
         return page_of(_rows(who, here, part), len(rows), limit, offset)
     found = [one for one in _rows(who, here, _opened(here, [(one.run, one.gate) for one in rows])) if one.may.approve]
     return page_of(found[offset : offset + limit], len(found), limit, offset)
+
+
+@router.get("/gates/described")
+def list_described(
+    who: Reader,
+    here: Here,
+    run: str = "",
+    lane: Lane = "",
+    gate: Annotated[str, Query(description="Only gates of this name.")] = "",
+    limit: Limit = 50,
+    offset: Offset = 0,
+) -> Page[DescribedGate]:
+    """List gates as the command line shows them: those of *run* that were opened, or of all runs those that wait."""
+    opened: list[OpenGate] = []
+    for name in [run] if run else _waiting_runs(who, here):
+        seen = lanes_seen(who, here, name)
+        if lane and run and lane not in seen:
+            raise NotThere(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(seen)}.")
+        every = actions.open_gates(here.journal, name, lane=lane, name=gate, plan=here.plan(name))
+        opened += [one for one in every if one.lane in seen and (run or one.state.status in _WAITING)]
+    now = datetime.now(UTC)
+    items = [
+        DescribedGate.model_validate(said)
+        for one in opened[offset : offset + limit]
+        for said in gate_view.described(here.journal, one.run, [one], now, here.plan(one.run))
+    ]
+    return page_of(items, len(opened), limit, offset)
 
 
 @router.get("/runs/{run}/gates")
@@ -121,14 +156,22 @@ def show_gate(who: Reader, here: Here, run: str, lane: str, name: str) -> GateBo
 
 # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @router.post("/runs/{run}/gates/{lane}/{name}/approve")
-def approve(who: Approver, here: Here, run: str, lane: str, name: str, body: ApprovalBody) -> GateRow:
+def approve(
+    who: Approver, here: Here, run: str, lane: str, name: str, body: ApprovalBody, check: OnlyCheck = False
+) -> GateRow:
     """Approve what was shown. The gate is `open` still while more people are needed."""
+    if check:
+        return _check(who, here, (run, lane, name), "approve", body.digest, body.reason)
     return _decide(who, here, (run, lane, name), "approve", body.digest, body.reason, body.not_before)
 
 
 @router.post("/runs/{run}/gates/{lane}/{name}/reject")
-def reject(who: Reader, here: Here, run: str, lane: str, name: str, body: RejectionBody) -> GateRow:
+def reject(
+    who: Reader, here: Here, run: str, lane: str, name: str, body: RejectionBody, check: OnlyCheck = False
+) -> GateRow:
     """Reject what was shown; the lane stops. Approvers of this and later stages may, and whoever asked for the run."""
+    if check:
+        return _check(who, here, (run, lane, name), "reject", body.digest, body.reason)
     return _decide(who, here, (run, lane, name), "reject", body.digest, body.reason, None)
 
 
@@ -156,33 +199,57 @@ def _decide(
     return after
 
 
+def _check(
+    who: Person,
+    here: Server,
+    place: tuple[str, str, str],
+    decision: Literal["approve", "reject"],
+    digest: str,
+    reason: str,
+) -> GateRow:
+    """Return the gate as it stands. Raises: what a decision would."""
+    one = find_gate(who, here, *place)
+    actions.check_decision(one, decision=decision, by=who.name, digest=digest, reason=reason)
+    stages = gate_view.stages_of(here.journal, [one])[one.run, one.gate.id]
+    gate_bodies.check_may(who, one, stages, decision)
+    return gate_bodies.row(who, here, one, stages)
+
+
 # ── CSRs out ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @router.get(
     "/runs/{run}/csr",
     response_class=Response,
     responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def requests_zip(who: Reader, here: Here, run: str) -> Response:
+def requests_zip(
+    who: Reader,
+    here: Here,
+    run: str,
+    lane: Lane = "",
+    sheet: Annotated[bool, Query(description="The sheet of all lanes, also while no CSR is given out yet.")] = False,
+) -> Response:
     """Give the CSR files and the request sheet of the lanes whose gate `sign` is approved, as a .zip archive."""
     seen, plan = lanes_seen(who, here, run), here.plan(run)
-    opened = [one for one in actions.open_gates(here.journal, run, name=SIGN, plan=plan) if one.lane in seen]
-    released = [one.lane for one in opened if one.state.status in {"approved", "passed"}]
-    if not released:
+    opened = [one for one in actions.open_gates(here.journal, run, lane=lane, name=SIGN, plan=plan) if one.lane in seen]
+    released = {one.lane for one in opened if one.state.status in {"approved", "passed"}}
+    if not released and not (sheet and opened):
         raise GateError(
             f"The CSRs of run {run} come once `sign` is approved.", remedy="See the gate for who may approve it."
         )
-    found = [one for lane in released for one in request_sheet.requests(here.journal, run, plan, lane)]
+    told = [one.lane for one in opened if sheet or one.lane in released]
+    every = {one: request_sheet.requests(here.journal, run, plan, one) for one in told}
+    found = [one for requests in every.values() for one in requests]
     files: dict[str, str | bytes] = {
         "request-sheet.txt": request_sheet.as_text(run, found),
         "request-sheet.csv": request_sheet.as_csv(found),
     }
-    files |= {one.file: one.pem for one in found}
+    files |= {one.file: one.pem for name in every if name in released for one in every[name]}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
-    told = {"Content-Disposition": f'attachment; filename="csr-{run}.zip"'}
-    return Response(packed.getvalue(), media_type="application/zip", headers=told)
+    headers = {"Content-Disposition": f'attachment; filename="csr-{run}.zip"'}
+    return Response(packed.getvalue(), media_type="application/zip", headers=headers)
 
 
 # ── certificates in ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -280,6 +347,11 @@ def find_gate(who: Person, here: Server, run: str, lane: str, name: str) -> Open
             # A lane has one gate of a name; should it once have more, the one that is open is meant.
             return next((one for one in found if one.state.status == "open"), found[-1])
     raise NotThere(f"Run {run} stands at no gate {name} of lane {lane}.", remedy="See the list of gates.")
+
+
+def _waiting_runs(who: Person, here: Server) -> list[str]:
+    rows = here.journal.read(partial(gates.open_gates, statuses=_WAITING))
+    return list(dict.fromkeys(one.run for one in rows if sees(who, one.lane)))
 
 
 def _opened(here: Server, wanted: Sequence[tuple[str, str]]) -> list[OpenGate]:

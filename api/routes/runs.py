@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -36,7 +36,10 @@ _NEAR = timedelta(seconds=2)
 
 
 class RunPlanBody(BaseModel):
-    """The plan of a run. `plan` is the whole of it as JSON, `lanes` the same to be read by people."""
+    """The plan of a run: `plan` as in the file of `certbridge plan --save`, `lanes` the same to be read by people.
+
+    For a person of some clusters, `plan` holds those alone.
+    """
 
     run: str
     digest: str
@@ -46,6 +49,7 @@ class RunPlanBody(BaseModel):
     planned_by: str
     summary: plan_view.SummaryBody
     notices: list[str]
+    plan: dict[str, Any]
     lanes: list[plan_view.LanePlanBody]
 
 
@@ -113,6 +117,7 @@ def show_run_plan(who: Reader, here: Here, run: str, lane: str = "") -> RunPlanB
         planned_by=state.planned_by,
         summary=plan_view.summary_body(made),
         notices=list(made.notices),
+        plan=made.to_json(),
         lanes=plan_view.lane_bodies(made, lane),
     )
 
