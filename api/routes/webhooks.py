@@ -28,7 +28,7 @@ class WebhookBody(BaseModel):
     """A webhook; `kinds` empty means everything that there is to tell."""
 
     webhook: str
-    url: str
+    url: str = Field(description="The address; its scheme and host only, for those who may not change webhooks.")
     kinds: list[str]
     active: bool
     made_by: str
@@ -42,7 +42,10 @@ class NewWebhookBody(WebhookBody):
 
 
 class DeliveryBody(BaseModel):
-    """A message and what came of it; `message` is its header webhook-id, the same at every try."""
+    """A message and what came of it; `message` is its header webhook-id, the same at every try.
+
+    `said`, the beginning of the answer, is "" for those who may not change webhooks: it may repeat the address.
+    """
 
     id: int
     message: str
@@ -83,9 +86,8 @@ class DeliveryStarted(BaseModel):
 @router.get("/webhooks")
 def list_webhooks(who: Auditor, here: Here, limit: Limit = 50, offset: Offset = 0) -> Page[WebhookBody]:
     """List webhooks, oldest first."""
-    del who
     found = here.journal.read(webhooks.every)
-    return page_of([_body(one) for one in found[offset : offset + limit]], len(found), limit, offset)
+    return page_of([_body(one, who) for one in found[offset : offset + limit]], len(found), limit, offset)
 
 
 @router.post("/webhooks", status_code=201)
@@ -102,7 +104,7 @@ def make_webhook(who: Manager, here: Here, wanted: NewWebhook) -> NewWebhookBody
         by=who.name,
     )
     here.journal.write(add)
-    return NewWebhookBody(secret=secret, **_body(_get(here, webhook)).model_dump())
+    return NewWebhookBody(secret=secret, **_body(_get(here, webhook), who).model_dump())
 
 
 @router.patch("/webhooks/{webhook}")
@@ -120,7 +122,7 @@ def change_webhook(who: Manager, here: Here, webhook: str, wanted: WebhookChange
         ciphertext=_seal(here, webhook, secret) if secret else None,
     )
     here.journal.write(change)
-    body = _body(_get(here, webhook))
+    body = _body(_get(here, webhook), who)
     return NewWebhookBody(secret=secret, **body.model_dump()) if secret else body
 
 
@@ -142,9 +144,10 @@ def list_webhook_deliveries(
     who: Auditor, here: Here, webhook: str, limit: Limit = 50, offset: Offset = 0
 ) -> Page[DeliveryBody]:
     """List the messages of a webhook, newest first."""
-    del who
     found, total = here.journal.read(partial(webhooks.deliveries, webhook=webhook, limit=limit, offset=offset))
     items = [DeliveryBody(**{name: getattr(one, name) for name in DeliveryBody.model_fields}) for one in found]
+    if not who.may(Permission.MANAGE):
+        items = [one.model_copy(update={"said": ""}) for one in items]
     return page_of(items, total, limit, offset)
 
 
@@ -167,5 +170,7 @@ def _get(here: Server, webhook: str) -> webhooks.Webhook:
     return here.journal.read(partial(webhooks.get, webhook=webhook))
 
 
-def _body(one: webhooks.Webhook) -> WebhookBody:
-    return WebhookBody(**{name: getattr(one, name) for name in WebhookBody.model_fields})
+def _body(one: webhooks.Webhook, who: Person) -> WebhookBody:
+    body = WebhookBody(**{name: getattr(one, name) for name in WebhookBody.model_fields})
+    # Many receivers put what opens them into the path: it is for those who could make another one anyway.
+    return body if who.may(Permission.MANAGE) else body.model_copy(update={"url": webhooks.place_of(one.url)})

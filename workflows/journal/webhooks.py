@@ -92,6 +92,12 @@ def check_url(url: str) -> str:
     return url
 
 
+def place_of(url: str) -> str:
+    """Return scheme and host of *url*, for those who may not see what opens the receiver: "https://chat.example.com"."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
     """Return *kinds* sorted. Raises: InputError: nobody is told of such a thing."""
     wrong = sorted(set(kinds) - set(telling.TYPES))

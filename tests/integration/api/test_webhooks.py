@@ -27,7 +27,7 @@ from workers.webhooks import Sender
 from workflows.journal import lanes, runs, telling, webhooks
 from workflows.journal.events import Kind, NewEvent
 from workflows.journal.vault import Vault
-from workflows.people import Role
+from workflows.people import Permission, Role
 
 ROOT = Path(__file__).parents[3]
 
@@ -387,6 +387,24 @@ def test_the_secret_is_shown_once_and_a_new_one_counts_from_then_on(web, admin, 
     ((_, heads, body),) = receiver.got
     assert (verified(fresh, heads, body), verified(hook["secret"], heads, body)) == (True, False)
     assert json.loads(body)["type"] == "webhook.test"
+
+
+def test_auditors_see_where_it_goes_and_not_what_opens_it(web, admin, receiver, sender):
+    receiver.status, receiver.said = 404, b"there is no /told?key=hidden-word"
+    hook = admin.post("/api/webhooks", json={"url": f"{receiver.url}?key=hidden-word"}).json()
+    assert hook["url"].endswith("/told?key=hidden-word")
+    web.person("eve", Role.AUDITOR)
+    auditor = web.signed_in("eve")
+    create(web)
+    settle(sender)
+    assert auditor.get("/api/webhooks").json()["items"][0]["url"] == receiver.url.removesuffix("/told")
+    ((mine,), (theirs,)) = history(admin, hook), history(auditor, hook)
+    assert (mine["status"], theirs["status"], theirs["said"]) == (404, 404, "")
+    page = auditor.get("/settings/webhooks").text
+    assert (receiver.url.removesuffix("/told") in page, "hidden-word" in page, "/told" in page) == (True, False, False)
+    assert "?key=hidden-word" in admin.get("/settings/webhooks").text
+    token = web.with_token("root", Permission.READ, Permission.AUDIT)
+    assert "hidden-word" not in token.get("/api/webhooks").text
 
 
 def test_switched_off_nothing_is_told_and_removed_nothing_is_left(web, admin, receiver, sender):
