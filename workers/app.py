@@ -164,7 +164,7 @@ def _start(sender: Any, **_: Any) -> None:
         threads.append(
             threading.Thread(target=control.watch_outbox, args=(open_now, sender.app, Running.stopping), daemon=True)
         )
-        telling = webhooks.Sender(open_now.journal, open_now.vault)
+        telling = webhooks.Sender(open_now.journal, open_now.vault, open_now.settings.destinations)
         threads.append(threading.Thread(target=telling.run, args=(Running.stopping,), daemon=True))
     Running.work = open_now
     Running.threads = tuple(threads)

@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workflows.destinations import Destinations
 from workflows.errors import SettingsError
 from workflows.people import Role, read_grant
 
@@ -102,6 +103,11 @@ class Settings(BaseSettings):
     oidc_name: str = Field("", description="What the sign-in page calls the provider.")
     oidc_token_days: Annotated[int, Field(ge=1, le=366)] = Field(
         30, description="For how many days after a sign-in through the provider the tokens of that person work."
+    )
+    webhook_hosts: str = Field(
+        "",
+        description="Hosts and networks that webhooks may go to: `chat.example.com, 10.0.0.0/8`. Without it anywhere "
+        "but to this machine and link-local addresses, which are told only when named.",
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
@@ -189,6 +195,15 @@ class Settings(BaseSettings):
             raise _rule("Write http://HOST:5555.")
         return url.rstrip("/")
 
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _check_hosts(cls, text: str) -> str:
+        try:
+            Destinations.read(text)
+        except ValueError:
+            raise _rule("Write names of hosts, addresses and networks: chat.example.com, 10.0.0.0/8.") from None
+        return text
+
     @field_validator("log_level")
     @classmethod
     def _check_level(cls, level: str) -> str:
@@ -215,6 +230,11 @@ class Settings(BaseSettings):
             )
         if self.oidc_issuer and not self.oidc_name:
             object.__setattr__(self, "oidc_name", urlsplit(self.oidc_issuer).hostname or "")
+
+    @property
+    def destinations(self) -> Destinations:
+        """Where messages of webhooks may go."""
+        return Destinations.read(self.webhook_hosts)
 
     @property
     def journal_path(self) -> Path:

@@ -7,6 +7,7 @@ import secrets
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -94,7 +95,7 @@ def list_webhooks(who: Auditor, here: Here, limit: Limit = 50, offset: Offset = 
 def make_webhook(who: Manager, here: Here, wanted: NewWebhook) -> NewWebhookBody:
     """Make a webhook. The secret by which its messages are signed is shown this once only."""
     webhook, secret = webhooks.new_id(), _new_secret()
-    webhooks.check_url(wanted.url)
+    _check_url(here, wanted.url)
     add = partial(
         webhooks.add,
         webhook=webhook,
@@ -112,6 +113,8 @@ def change_webhook(who: Manager, here: Here, webhook: str, wanted: WebhookChange
     """Change a webhook: address, kinds, on or off, or a new secret, which is shown this once only."""
     secret = _new_secret() if wanted.new_secret else ""
     _get(here, webhook)
+    if wanted.url is not None:
+        _check_url(here, wanted.url)
     change = partial(
         webhooks.change,
         webhook=webhook,
@@ -156,6 +159,11 @@ def send_again(who: Manager, here: Here, webhook: str, delivery: _Id) -> Deliver
     """Send a message once more, at once, under the id that it had."""
     here.journal.write(partial(webhooks.again, webhook=webhook, delivery=delivery, by=who.name))
     return DeliveryStarted(delivery=delivery)
+
+
+def _check_url(here: Server, url: str) -> None:
+    # Told here as far as the address itself tells it; what a name leads to is looked at before each message.
+    here.settings.destinations.check(urlsplit(webhooks.check_url(url)).hostname or "")
 
 
 def _new_secret() -> str:

@@ -6,7 +6,6 @@ addresses are in no event, since some receivers put what opens them into the pat
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
+from workflows.destinations import literal
 from workflows.errors import InputError, NotThere
 from workflows.journal import stock, tables, telling
 from workflows.journal.events import FLEET, Kind, NewEvent
@@ -291,10 +291,8 @@ def _delivery(row: Any) -> Delivery:
 
 
 def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    address = literal(host)
+    return address is not None and address.is_loopback
 
 
 def _tell(tx: Transaction, webhook: str, done: str, by: str, **more: Any) -> Any:

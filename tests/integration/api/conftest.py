@@ -77,7 +77,7 @@ def web_class() -> type[Web]:
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Web]:
     """Give an application on an empty journal."""
-    settings = Settings.load({}, state=tmp_path / "state", fleet=tmp_path / "fleet.yaml")
+    settings = Settings.load({}, state=tmp_path / "state", fleet=tmp_path / "fleet.yaml", webhook_hosts="127.0.0.0/8")
     prepare_state(settings)
     with Journal.open(settings.database_url) as journal:
         yield Web(tmp_path, journal, settings)
