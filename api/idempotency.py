@@ -4,7 +4,8 @@
         return once(Started, 202, lambda: _start(who, here, body, once))
 
 The same key with the same request is answered as before (`Idempotency-Replayed: true`), for a day; with another request
-it is a fault (422); while the first one is being carried out, 409. A key belongs to its account. An answer that is a
+it is a fault (422); while the first one is being carried out, 409. A key belongs to its account as it stands: an answer
+from before a change of roles is not given again, since it may tell of a cluster that was lost. An answer that is a
 problem is not kept, because nothing was done. Pages that call a route themselves hand in `NO_KEY`.
 """
 
@@ -68,9 +69,17 @@ class Keyed:
 NO_KEY = Keyed()
 
 
-async def _fingerprint(request: Request) -> str:
-    """Return a digest of all that was asked: method, path, query and body."""
-    asked_for = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
+def standing(who: Person) -> str:
+    """Return what *who* may, as a text that differs whenever that differs."""
+    grants = [f"{one.role}@{one.cluster}" for one in sorted(who.grants)]
+    scopes = "all" if who.scopes is None else " ".join(sorted(who.scopes))
+    return f"{' '.join(grants)} ({scopes})"
+
+
+async def _fingerprint(request: Request, who: Annotated[Person, Depends(who_is)]) -> str:
+    """Return a digest of all that was asked: method, path, query and body, and what the asker may."""
+    what = f"{request.method} {request.url.path}?{request.url.query}"
+    asked_for = hashlib.sha256(f"{what}\n{standing(who)}\n".encode())
     if request.headers.get("content-type", "").startswith("multipart/"):
         for name, value in (await request.form()).multi_items():
             asked_for.update(f"\n{name}:".encode())

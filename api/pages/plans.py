@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from api.here import Here, Server
-from api.idempotency import Keyed
+from api.idempotency import Keyed, standing
 from api.pages.drawing import draw
 from api.pages.reading import Operator, Reader
 from api.pages.settings import body_of
@@ -178,6 +178,6 @@ def carry_out(
 
 def _once(who: Person, here: Server, key: str, body: Any, about: str = "") -> Keyed:
     """Return the key that a form carries: pressed twice, it is carried out once."""
-    asked = f"page {type(body).__name__} {about} {body.model_dump_json()}"
+    asked = f"page {type(body).__name__} {about} {standing(who)} {body.model_dump_json()}"
     digest = hashlib.sha256(asked.encode()).hexdigest()
     return Keyed(journal=here.journal, account=who.account, key=key and f"page-{key[:64]}", request=digest)

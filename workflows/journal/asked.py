@@ -96,7 +96,8 @@ def claim_request(tx: Transaction, *, account: str, key: str, request: str) -> A
     before = tx.connection.execute(sa.select(_REQUEST).where(*mine)).one()
     if before.request != request:
         raise InputError(
-            "This Idempotency-Key was used for another request.", remedy="Take a fresh key for each request."
+            "This Idempotency-Key was used for another request, or before a change of roles.",
+            remedy="Take a fresh key for each request.",
         )
     if not before.status:
         raise Clash(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from tests.integration.cli.cli_world import World
-from workflows.journal import asked, tables
+from workflows.journal import accounts, asked, tables
 from workflows.journal.engines import parse, writing
 from workflows.people import Grant, Role
 
@@ -124,6 +124,25 @@ def test_the_same_request_with_the_same_key_is_carried_out_once(seeded):
     assert other.status_code == 422
     theirs = seeded.signed_in("sol").post("/api/surveys", json={}, headers={"Idempotency-Key": "a"})
     assert theirs.json()["run"] != first.json()["run"]
+
+
+def test_an_answer_is_not_given_again_to_who_lost_the_cluster_in_between(seeded):
+    """With a header as with the key of a page's button: what it tells of is not of theirs any more."""
+    seeded.survey()
+    sol, key = seeded.signed_in("sol"), {"Idempotency-Key": "a"}
+    asked_for = {"clusters": ["seoul"]}
+    plan = sol.post("/api/plans", json=asked_for, headers=key).json()
+    assert sol.post("/api/plans", json=asked_for, headers=key).json() == plan
+    seeded.world.beat()
+    button = {"plan": plan["digest"], "key": "b"}
+    started = sol.post("/runs", data=button)
+    assert sol.post("/runs", data=button).headers["location"] == started.headers["location"]
+    grants = [Grant(Role.OPERATOR, "busan")]
+    seeded.journal.write(lambda tx: accounts.set_grants(tx, seeded.account("sol"), grants, by="adam"))
+    again = sol.post("/api/plans", json=asked_for, headers=key)
+    assert (again.status_code, plan["digest"] in again.text) == (422, False)
+    again = sol.post("/runs", data=button)
+    assert (again.status_code, "location" in again.headers) == (422, False)
 
 
 def test_a_request_that_failed_may_be_made_again_with_its_key(seeded):
