@@ -229,8 +229,8 @@ def requests_zip(
     sheet: Annotated[bool, Query(description="The sheet of all lanes, also while no CSR is given out yet.")] = False,
 ) -> Response:
     """Give the CSR files and the request sheet of the lanes whose gate `sign` is approved, as a .zip archive."""
-    seen, plan = lanes_seen(who, here, run), here.plan(run)
-    opened = [one for one in actions.open_gates(here.journal, run, lane=lane, name=SIGN, plan=plan) if one.lane in seen]
+    seen, plan = lanes_asked(who, here, run, lane), here.plan(run)
+    opened = [one for one in actions.open_gates(here.journal, run, name=SIGN, plan=plan) if one.lane in seen]
     released = {one.lane for one in opened if one.state.status in {"approved", "passed"}}
     if not released and not (sheet and opened):
         raise GateError(

@@ -221,6 +221,31 @@ def test_csrs_come_after_the_approval_and_not_before(seeded, gate):
         assert archive.read("seoul_cms1_callbridge.csr").startswith(b"-----BEGIN CERTIFICATE REQUEST-----")
 
 
+def test_csrs_are_those_of_ones_own_clusters_and_of_the_lane_that_was_asked_for(seeded):
+    """Both gates are approved; who sees busan alone gets no request of seoul."""
+    run = seeded.waiting_run("seoul", "busan")
+    bus, viola = seeded.signed_in("bus"), seeded.signed_in("viola")
+    approve(seeded.signed_in("anna"), f"/api/runs/{run}/gates/seoul/sign")
+    assert bus.get(f"/api/runs/{run}/csr").status_code == 409  # nothing of theirs is approved
+    approve(seeded.signed_in("anna"), f"/api/runs/{run}/gates/busan/sign")
+
+    def given(client: Any, lane: str = "") -> list[str]:
+        answer = client.get(f"/api/runs/{run}/csr", params={"lane": lane})
+        if answer.status_code != 200:
+            return [str(answer.status_code)]
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            sheet = archive.read("request-sheet.csv").decode()
+            names = [one for one in archive.namelist() if one.endswith(".csr")]
+        assert sheet.count("callbridge") >= len(names)
+        assert ("seoul/" in sheet) == any("seoul" in one for one in names)
+        return names
+
+    busan = ["busan_cms3_callbridge.csr"]
+    seoul = ["seoul_cms1_callbridge.csr", "seoul_cms2_callbridge.csr"]
+    assert (given(bus), given(bus, "busan"), given(bus, "seoul")) == (busan, busan, ["404"])
+    assert (sorted(given(viola)), given(viola, "seoul")) == (busan + seoul, seoul)
+
+
 def signed(seeded, gate) -> tuple[str, list[bytes]]:
     """Approve, and return the run and its certificates."""
     run = gate.split("/")[3]
