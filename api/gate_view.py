@@ -36,7 +36,7 @@ def described(
     for one in opened:
         here = state.lanes[one.lane]
         requests = request_sheet.requests(journal, run, plan, one.lane)
-        waiting = waiting_on(plan, here, one.state, one.requested_by, now)
+        waiting = waiting_on(plan, state, here, one.state, now)
         made = _certificates(journal, plan, one, here)
         found.append(
             {

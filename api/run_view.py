@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from workflows import outage
+from workflows.actions import barred_at
 from workflows.gate import SIGN
 from workflows.inventory import approval_of
 from workflows.journal import Event, GateState, LaneState, RunState
@@ -136,12 +137,13 @@ def view(
     )
 
 
-def waiting_on(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, now: datetime) -> Waiting | None:
+def waiting_on(plan: Plan, state: RunState, lane: LaneState, gate: GateState, now: datetime) -> Waiting | None:
     """Return what an opened gate waits for, None once it was passed."""
     needs = plan.lane(lane.name).part(gate.id)
     text = needs.needs if isinstance(needs, Gate) else gate.name
     two_people = isinstance(needs, Gate) and needs.two_people
-    who = _who(plan, lane, gate, requested_by, barred=bool(plan.fleet.get("four_eyes", True)) or two_people)
+    four_eyes = bool(plan.fleet.get("four_eyes", True)) or two_people
+    who = _who(plan, gate, barred_at(state, lane, gate.name) if four_eyes else ())
     if two_people and not plan.fleet.get("four_eyes", True):
         who += " (a second person must, since the primary was named by hand)"
     said = {"gate": gate.id, "name": gate.name}
@@ -179,14 +181,13 @@ def waiting_on(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, 
     return Waiting(on="the engine", since=gate.decided_at, who="nobody", people=False, **said)
 
 
-def _who(plan: Plan, lane: LaneState, gate: GateState, requested_by: str, *, barred: bool) -> str:
-    """Return who may approve next: "anyone but ann", "the group pki, but not ann"."""
+def _who(plan: Plan, gate: GateState, barred: Collection[str]) -> str:
+    """Return who may approve next: "anyone but ann", "the group pki, but not ann"; *barred* by the rule of the gate."""
     stages = approval_of(plan.fleet, gate.name).stages
     given = [vote["stage"] for vote in gate.votes]
     # A vote that does not count any more is not seen here; `gate_view.stages_of` sees it.
     group = next((one.group for number, one in enumerate(stages) if given.count(number) < one.needs), "")
-    brought = sorted(set(lane.delivered_by.values()) - {requested_by}) if gate.name != SIGN else ()
-    names = ", ".join((requested_by, *brought)) if barred else ""
+    names = ", ".join(barred)
     if group:
         return f"the group {group}, but not {names}" if names else f"the group {group}"
     return f"anyone but {names}" if names else "anyone"
@@ -223,11 +224,7 @@ def _lane(
     plan: Plan, lane: Lane, state: RunState, now: datetime, kept: MutableMapping[str, KeptParts] | None
 ) -> LaneView:
     here = state.lanes.get(lane.name) or LaneState(name=lane.name)
-    waits = [
-        found
-        for gate in here.gates.values()
-        if (found := waiting_on(plan, here, gate, state.requested_by, now)) is not None
-    ]
+    waits = [found for gate in here.gates.values() if (found := waiting_on(plan, state, here, gate, now)) is not None]
     waiting = waits[-1] if waits and here.status in {"waiting", "ready", "running", "stopped"} else None
     moves = here.status in {"ready", "running"} or (here.status == "waiting" and not (waiting and waiting.people))
     return LaneView(

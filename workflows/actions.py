@@ -106,7 +106,7 @@ def open_gates(
             requested_by=state.requested_by,
             four_eyes=four_eyes or gate.two_people,
             terms=approval_of(plan.fleet, gate.name),
-            others=_others(state, state.lanes[one.name], gate),
+            others=barred_at(state, state.lanes[one.name], gate.name),
         )
         for one in plan.lanes
         if not lane or one.name == lane
@@ -115,12 +115,12 @@ def open_gates(
     )
 
 
-def _others(state: RunState, lane: LaneState, gate: Gate) -> dict[str, str]:
+def barred_at(state: RunState, lane: LaneState, gate: str) -> dict[str, str]:
     """Return {name: why} of those who may not approve: who asked, who planned, who brought what the gate shows."""
     return rules.barred(
         requested_by=state.requested_by,
         planned_by=state.planned_by,
-        delivered_by=set(lane.delivered_by.values()) if gate.name != rules.SIGN else (),
+        delivered_by=set(lane.delivered_by.values()) if gate != rules.SIGN else (),
     )
 
 

@@ -80,10 +80,13 @@ def barred(*, requested_by: str, planned_by: str = "", delivered_by: Collection[
 
     *delivered_by* are those who delivered the certificates that the gate shows (its last editors).
     """
-    found = dict.fromkeys((_folded(name) for name in delivered_by if name), "delivered its certificates")
+    found = {_folded(requested_by): "asked for this run"}
     if planned_by:
-        found[_folded(planned_by)] = "made its plan"
-    return found | {_folded(requested_by): "asked for this run"}
+        found.setdefault(_folded(planned_by), "made its plan")
+    for name in sorted(delivered_by):
+        if name:
+            found.setdefault(_folded(name), "delivered its certificates")
+    return found
 
 
 def check_four_eyes(name: str, why: Mapping[str, str], *, two_people: bool = False) -> None:

@@ -54,6 +54,8 @@ def test_whoever_saved_the_plan_may_not_approve_the_run_that_somebody_else_start
     run = world.ok("run", file, "--yes", by="ann").strip()
     assert (world.journal.state(run).requested_by, world.journal.state(run).planned_by) == ("ann", "eve")
     world.advance(run)
+    assert "who may decide: anyone but ann, eve" in world.ok("runs", "show", run)
+    assert world.json("gates", "list")[0]["waiting"]["who"] == "anyone but ann, eve"
     refused = world.say("gates", "approve", "--yes", by="eve")
     assert (refused.exit_code, "eve made its plan and may not approve it" in refused.stderr) == (2, True)
     world.ok("gates", "approve", "--yes", by="bob")
