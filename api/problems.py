@@ -124,11 +124,22 @@ def shown(request: Request, problem: Problem, headers: dict[str, str] | None = N
 
 def register(app: FastAPI) -> None:
     """Let *app* answer every error so."""
-    from api.protect import add_headers
+    from api.auth.parts import accesses
+    from api.auth.refusals import printable
+    from api.here import server
+    from api.protect import add_headers, client_address
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, CertbridgeError)  # noqa: S101 - how it was registered
         found = shown(request, problem_of(error))
+        if isinstance(error, (errors.NotAllowed, errors.FourEyes)):
+            who = getattr(request.state, "person", None)
+            accesses(server(request)).note(
+                error.code,
+                address=client_address(request),
+                person=who.name if who else "",
+                asked=f"{request.method} {request.url.path}",
+            )
         if "retry_after_s" in error.data:
             found.headers["Retry-After"] = str(int(error.data["retry_after_s"]))
         return found
@@ -147,7 +158,14 @@ def register(app: FastAPI) -> None:
         return shown(request, plain_problem(error.status_code, str(error.detail)), dict(error.headers or {}))
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        structlog.get_logger().error("the API did not expect this", path=request.url.path, kind=type(error).__name__)
+        who = getattr(request.state, "person", None)
+        structlog.get_logger().error(
+            "unexpected",
+            asked=printable(f"{request.method} {request.url.path}"),
+            kind=type(error).__name__,
+            person=who.name if who else "",
+            address=client_address(request),
+        )
         found = shown(request, plain_problem(500, "This was not expected. The log of the API says more."))
         # Starlette answers these outside of every middleware.
         add_headers(found.headers, request.scope)

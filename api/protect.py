@@ -50,6 +50,7 @@ class Protect:
             await send(message)
 
         if is_forged(scope["method"], headers, scope["scheme"]):
+            _note(scope)
             refused = answer(plain_problem(403, "Another site asked for this.", "Do it on certbridge's own pages."))
             await refused(scope, receive, with_headers)
             return
@@ -60,6 +61,8 @@ def add_headers(found: MutableHeaders, scope: Scope) -> None:
     """Add what every answer to *scope* has."""
     for name, value in HEADERS.items():
         found.setdefault(name, value)
+    if found.get("content-type") == "image/svg+xml":  # text, so its encoding is told (ASVS 4.1.1)
+        found["content-type"] = "image/svg+xml; charset=utf-8"
     if scope["scheme"] == "https":
         found.setdefault("Strict-Transport-Security", HSTS)
     if not scope["path"].startswith("/static/"):
@@ -68,7 +71,8 @@ def add_headers(found: MutableHeaders, scope: Scope) -> None:
 
 def is_forged(method: str, headers: Headers, scheme: str) -> bool:
     """Return whether a browser was made to send this by a page that is not ours."""
-    if method in SAFE or headers.get("authorization"):
+    # Only a token is never sent by itself: what a proxy asks for (Basic, Negotiate) a browser adds to every request.
+    if method in SAFE or headers.get("authorization", "").lower().startswith("bearer "):
         return False
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -78,6 +82,14 @@ def is_forged(method: str, headers: Headers, scheme: str) -> bool:
         return urlsplit(origin).netloc != headers.get("host", "") or urlsplit(origin).scheme != scheme
     # Neither: no browser of today. Without a cookie there is nothing to abuse.
     return "cookie" in headers
+
+
+def _note(scope: Scope) -> None:
+    from api.auth.parts import accesses
+
+    request = Request(scope)
+    asked = f"{scope['method']} {scope['path']}"
+    accesses(scope["app"].state.server).note("forged", address=client_address(request), asked=asked)
 
 
 def client_address(request: Request) -> str:

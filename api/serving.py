@@ -16,6 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
+from api import logs
 from api.app import create_app
 from workflows.errors import InputError, SettingsError
 from workflows.journal import Journal, accounts
@@ -45,6 +46,7 @@ def serve(
     _check_proxies(behind_proxy)
     _check_files(certificate, key)
     with _bound(host, port) as listening, Journal.open(settings.database_url) as journal:
+        logs.set_up()
         running = uvicorn.Server(
             uvicorn.Config(
                 create_app(settings, journal),
@@ -54,6 +56,7 @@ def serve(
                 forwarded_allow_ips=behind_proxy or None,
                 server_header=False,
                 access_log=False,
+                log_config=None,
                 log_level="warning",
                 timeout_graceful_shutdown=GRACE_S,
                 lifespan="off",

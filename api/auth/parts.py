@@ -6,6 +6,7 @@ from api.auth.passwords import Passwords
 from api.auth.refusals import Refusals
 from api.auth.throttle import Throttle
 from api.here import Server
+from workflows.journal import Kind
 
 
 def passwords(here: Server) -> Passwords:
@@ -19,5 +20,10 @@ def throttle(here: Server) -> Throttle:
 
 
 def refusals(here: Server) -> Refusals:
-    """Return what this process notes of refused attempts."""
+    """Return what this process notes of refused attempts to sign in."""
     return here.part("refusals", lambda: Refusals(here.journal))
+
+
+def accesses(here: Server) -> Refusals:
+    """Return what this process notes of people, and of other sites, who may not do what they asked for."""
+    return here.part("accesses", lambda: Refusals(here.journal, Kind.ACCESS_REFUSED))

@@ -1,6 +1,8 @@
 """Refused attempts in the journal: enough to see an attack, never so many that one fills the disk (ASVS 16.3.1).
 
-One address is noted once a minute and all together sixty times an hour; what was left out is counted in the next one.
+Attempts to sign in are of one kind; what somebody may not do (16.3.2) and what another site made a browser send
+(16.3.3) are of another. One address is noted once a minute, and each sort of refusal sixty times an hour in all; what
+was left out is counted in the next one.
 """
 
 from __future__ import annotations
@@ -17,28 +19,41 @@ from workflows.journal import FLEET, Journal, Transaction
 from workflows.journal.events import Kind, NewEvent
 
 PER_ADDRESS, IN_ALL = parse("1 per 1 minute"), parse("60 per 1 hour")
+_LONGEST = 200
 
 
 class Refusals:
     """What one process notes."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, kind: Kind = Kind.SIGN_IN_REFUSED) -> None:
+        self._journal, self._kind = journal, kind
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._lock = threading.Lock()
         self._left_out = 0
 
-    def note(self, what: str, *, address: str, name: str = "") -> None:
-        """Note that *what* was refused; nothing that was typed is handed in here but the name of a known account."""
+    def note(self, what: str, *, address: str, name: str = "", person: str = "", asked: str = "") -> None:
+        """Note that *what* was refused; nothing that was typed is handed in here but the name of a known account.
+
+        *person* is who was signed in, *asked* the method and path of a request. The path is no part of what is counted:
+        whoever makes paths up would be noted at each.
+        """
         with self._lock:
-            if not (self._limiter.hit(PER_ADDRESS, what, address) and self._limiter.hit(IN_ALL)):
+            if not (self._limiter.hit(PER_ADDRESS, what, address, person) and self._limiter.hit(IN_ALL, what)):
                 self._left_out += 1
                 return
             left_out, self._left_out = self._left_out, 0
-        structlog.get_logger().warning("sign_in_refused", what=what, address=address, name=name, left_out=left_out)
         said: dict[str, str | int] = {"what": what, "address": address, "name": name, "left_out": left_out}
-        self._journal.submit(partial(_append, said=said))
+        if asked:
+            said["asked"] = printable(asked)
+        structlog.get_logger().warning(self._kind.value, person=person, **said)
+        event = NewEvent(run=FLEET, kind=self._kind, actor=person or "somebody", data=said)
+        self._journal.submit(partial(_append, event=event))
 
 
-def _append(tx: Transaction, said: dict[str, str | int]) -> None:
-    tx.append(NewEvent(run=FLEET, kind=Kind.SIGN_IN_REFUSED, actor="somebody", data=said))
+def printable(text: str) -> str:
+    """Return *text* without what moves a terminal or begins a line of a log (ASVS 16.4.1)."""
+    return "".join(one if one.isprintable() else "?" for one in text[:_LONGEST])
+
+
+def _append(tx: Transaction, event: NewEvent) -> None:
+    tx.append(event)

@@ -14,6 +14,7 @@ from fastapi import Request, Response
 from api.auth.identity import SECURE_COOKIE, cookie_name
 from api.auth.parts import passwords, refusals, throttle
 from api.auth.passwords import check_password
+from api.auth.refusals import printable
 from api.here import Server
 from api.protect import client_address
 from workflows.errors import InputError, NotAllowed, NotSignedIn, NotThere
@@ -149,8 +150,3 @@ def local_path(text: str) -> str:
         return "/"
     parts = urlsplit(text)
     return text if not parts.scheme and not parts.netloc else "/"
-
-
-def printable(text: str) -> str:
-    """Return *text* without what moves a terminal or begins a line of a log (ASVS 16.4.1)."""
-    return "".join(one if one.isprintable() else "?" for one in text[:_LONGEST_NAME])

@@ -154,6 +154,7 @@ EVENTS: Mapping[str, str] = {
     "account_changed": N_("account changed"),
     "signed_in": N_("signed in"),
     "sign_in_refused": N_("sign-in refused"),
+    "access_refused": N_("access refused"),
     "session_ended": N_("session ended"),
     "token_made": N_("token made"),
     "token_revoked": N_("token revoked"),

@@ -22,6 +22,9 @@ BUSY_S = 20
 _ONE_WRITER = 0x63657274
 """Number of the advisory lock ("cert" in ASCII)."""
 
+# An error of the database must not repeat the values that were written: they may be digests of secrets.
+_QUIET: dict[str, Any] = {"hide_parameters": True}
+
 _TRANSIENT = frozenset(
     {
         "40001",  # serialization failure
@@ -59,11 +62,11 @@ def parse(url: str) -> sa.URL:
 def writing(url: sa.URL) -> sa.Engine:
     """Return the engine of the one writing connection; each transaction begins with the lock on writing."""
     if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, pool_size=1, max_overflow=0, connect_args=_sqlite_arguments())
+        engine = sa.create_engine(url, pool_size=1, max_overflow=0, connect_args=_sqlite_arguments(), **_QUIET)
         _begin_with(engine, "BEGIN IMMEDIATE", ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"))
         return engine
     arguments = _postgresql_arguments(read_only=False)
-    engine = sa.create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
+    engine = sa.create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=arguments, **_QUIET)
 
     @event.listens_for(engine, "begin")
     def lock(connection: sa.Connection) -> None:
@@ -75,7 +78,7 @@ def writing(url: sa.URL) -> sa.Engine:
 def reading(url: sa.URL) -> sa.Engine:
     """Return the engine of the reading connections; what one transaction reads is of one moment."""
     if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, pool_size=8, max_overflow=24, connect_args=_sqlite_arguments())
+        engine = sa.create_engine(url, pool_size=8, max_overflow=24, connect_args=_sqlite_arguments(), **_QUIET)
         _begin_with(engine, "BEGIN", ("query_only=ON",))
         return engine
     return sa.create_engine(
@@ -85,6 +88,7 @@ def reading(url: sa.URL) -> sa.Engine:
         pool_pre_ping=True,
         isolation_level="REPEATABLE READ",
         connect_args=_postgresql_arguments(read_only=True),
+        **_QUIET,
     )
 
 

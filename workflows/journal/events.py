@@ -54,6 +54,7 @@ class Kind(StrEnum):
     ACCOUNT_CHANGED = "account_changed"
     SIGNED_IN = "signed_in"
     SIGN_IN_REFUSED = "sign_in_refused"
+    ACCESS_REFUSED = "access_refused"
     SESSION_ENDED = "session_ended"
     TOKEN_MADE = "token_made"  # noqa: S105 - a kind of event
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - as above

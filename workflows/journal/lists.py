@@ -21,6 +21,7 @@ PEOPLE = (
     Kind.ACCOUNT_CHANGED,
     Kind.SIGNED_IN,
     Kind.SIGN_IN_REFUSED,
+    Kind.ACCESS_REFUSED,
     Kind.SESSION_ENDED,
     Kind.TOKEN_MADE,
     Kind.TOKEN_REVOKED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 from ca import make_ca, make_csr, new_key, pem
 from cryptography import x509
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives import serialization
 
 from api import serving
 from workflows.errors import InputError
+from workflows.journal import FLEET, Journal, Kind
 
 ROOT = Path(__file__).parents[3]
 WITH_STREAM = """
@@ -144,6 +147,40 @@ def test_what_cannot_be_served_is_told_before_anything_listens(web, options, sai
     with pytest.raises(InputError, match=said) as refused:
         serving.serve(web.settings, **{"host": "127.0.0.1", "port": 0, **options})
     assert refused.value.remedy()
+
+
+@pytest.mark.parametrize(
+    ("words", "address", "secure"),
+    [((), "127.0.0.1", False), (("--behind-proxy", "127.0.0.1"), "198.51.100.7", True)],
+    ids=["alone", "behind a proxy"],
+)
+def test_asvs_4_1_3_nobody_says_for_themselves_where_they_come_from(tmp_path, words, address, secure):
+    """Headers of a proxy count from a proxy that is named, and of these the part that it added; the log says the same.
+
+    The first address is what the client made up, the second what the proxy saw; a host is never taken from a header.
+    """
+    port = free_port()
+    headers = {
+        "X-Forwarded-For": "203.0.113.9, 198.51.100.7",
+        "X-Real-IP": "203.0.113.9",
+        "Forwarded": "for=203.0.113.9;proto=https;host=evil.example",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "evil.example",
+    }
+    with serving_on(tmp_path, "--port", str(port), *words) as (process, _):
+        assert healthy(f"http://127.0.0.1:{port}/")
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False) as client:
+            refused = client.post("/sign-in", data={"name": "nobody", "password": "walnut harbour zebra"})
+            away = client.get("/runs")
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=10)
+    assert (refused.status_code, "strict-transport-security" in refused.headers) == (401, secure)
+    assert "evil.example" not in refused.text + away.headers["location"]
+    with Journal.open(f"sqlite:///{tmp_path}/state/journal.db") as journal:
+        (event,) = [one for one in journal.events(FLEET) if one.kind is Kind.SIGN_IN_REFUSED]
+    (line,) = [json.loads(one) for one in said.splitlines()]
+    assert (event.data["address"], line["address"], line["event"]) == (address, address, "sign_in_refused")
+    assert "walnut" not in said
 
 
 def pair(folder: Path) -> tuple[Path, Path, ssl.SSLContext]:

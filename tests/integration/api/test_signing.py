@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 from argon2 import PasswordHasher, extract_parameters
 
 from api.auth.passwords import Passwords
-from workflows.journal import FLEET, Kind, accounts, entries
+from workflows.journal import FLEET, Kind, accounts, entries, tables
 from workflows.people import Role
 
 GOOD = "walnut harbour zebra"
@@ -227,6 +228,14 @@ def test_a_hash_with_old_parameters_is_made_anew_at_sign_in(door):
     assert sign_in(client).status_code == 303
     kept = door.journal.read(lambda connection: accounts.password_of(connection, ann))
     assert extract_parameters(kept).time_cost == 2
+    assert sign_in(door.client()).status_code == 303
+
+
+def test_asvs_6_2_10_an_old_password_is_still_good(door):
+    """It is changed when somebody knows it, not because time went by."""
+    times = [column.name for column in tables.account.c if column.name.endswith("_at")]
+    door.journal.write(lambda tx: tx.connection.execute(sa.update(tables.account).values(dict.fromkeys(times, 1.0))))
+    assert times
     assert sign_in(door.client()).status_code == 303
 
 

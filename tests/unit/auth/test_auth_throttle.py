@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from api.auth.signing import local_path, printable
+from api.auth.refusals import printable
+from api.auth.signing import local_path
 from api.auth.throttle import Throttle, network
 from workflows.errors import TooMany
 
