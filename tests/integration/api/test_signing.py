@@ -78,9 +78,8 @@ def test_the_cookie_goes_without_tls_to_this_machine_only(door):
 
 @pytest.mark.parametrize(
     ("name", "password"),
-    [("ann", WRONG), ("ann", ""), ("nobody", GOOD), ("gone", GOOD), ("invited", GOOD), ("a\x00b", GOOD),
-     ("x" * 2000, "y")],
-)  # fmt: skip
+    [("ann", WRONG), ("ann", ""), ("nobody", GOOD), ("gone", GOOD), ("invited", GOOD), ("x" * 2000, "y")],
+)
 def test_asvs_6_3_8_whatever_was_wrong_the_answer_is_the_same(door, name, password):
     gone = door.person("gone", Role.VIEWER)
     door.person("invited", Role.VIEWER)
@@ -90,11 +89,8 @@ def test_asvs_6_3_8_whatever_was_wrong_the_answer_is_the_same(door, name, passwo
     if password:
         assert answer.status_code == 401
         assert "Name or password is wrong." in answer.text
-        assert (
-            answer.text.replace(f'value="{name}"', "")
-            == (sign_in(door.client(), "other", password).text.replace('value="other"', ""))
-            or "\x00" in name
-        )
+        other = sign_in(door.client(), "other", password).text.replace('value="other"', "")
+        assert answer.text.replace(f'value="{name}"', "") == other
     assert "set-cookie" not in answer.headers
 
 
