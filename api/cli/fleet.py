@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +13,8 @@ from api.cli.output import Format, OutputOption, Table, counted, emit, say, show
 from api.cli.surroundings import FleetOption, read_fleet
 
 if TYPE_CHECKING:
-    from workflows.inventory import Cluster
+    from workflows.errors import Finding
+    from workflows.inventory import Cluster, ResolvedFleet
 
 
 def register(app: typer.Typer) -> None:
@@ -23,40 +25,60 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="fleet", help="Check and show the inventory.")
 
 
+@over_api("check", module="remote_fleet")
 def check(fleet: FleetOption = None, output: OutputOption = Format.TABLE) -> None:
     """Check the inventory; name every fault with file, line and remedy, all at once (exit 2)."""
+    check_file(fleet, output)
+
+
+def check_file(fleet: Path | None, output: Format) -> None:
+    """Check an inventory of this machine, which needs no engine."""
     read, resolved = read_fleet(fleet)
+    tell_checked(read.source, resolved, read.warnings, output)
+
+
+def tell_checked(source: str, resolved: ResolvedFleet, warnings: Sequence[Finding], output: Format) -> None:
+    """Say that the inventory is right, what it holds, and what works but hardly as meant."""
     found = {
         "fleet": resolved.name,
         "clusters": len(resolved.clusters),
         "nodes": len(resolved.nodes),
         "certificates": sum(len(cluster.certificates) for cluster in resolved.clusters),
-        "warnings": read.warnings,
+        "warnings": warnings,
     }
     if output is not Format.TABLE:
         emit(found, output)
         return
-    show_warnings(read.warnings)
+    show_warnings(warnings)
     say(
-        (f"{read.source} is right", "green"),
+        (f"{source} is right", "green"),
         f": fleet {resolved.name}, {counted(len(resolved.clusters), 'cluster')}, "
         f"{counted(len(resolved.nodes), 'node')}, {counted(int(str(found['certificates'])), 'certificate')}",
     )
 
 
-@over_api("show_fleet")
+@over_api("show_fleet", module="remote_fleet")
 def show_fleet(
     fleet: FleetOption = None,
     schema: bool = typer.Option(False, "--schema", help="Show the JSON Schema of the inventory, for editors."),
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show clusters, nodes and certificates with every default filled in."""
+    show_file(fleet, output, schema=schema)
+
+
+def show_file(fleet: Path | None, output: Format, *, schema: bool) -> None:
+    """Show an inventory of this machine, or the schema of all of them."""
     if schema:
         from workflows.inventory import json_schema
 
         emit(json_schema(), Format.JSON if output is Format.TABLE else output)
         return
-    _, resolved = read_fleet(fleet)
+    show_resolved(read_fleet(fleet)[1], output)
+
+
+def show_resolved(resolved: ResolvedFleet, output: Format) -> None:
+    """Show a resolved inventory."""
     if output is not Format.TABLE:
         emit(resolved.to_json(), output)
         return

@@ -35,7 +35,8 @@ WAITS_AGAIN = timedelta(minutes=1)
 """How often a step that waits is told of although its node says nothing new."""
 
 _WORKERS_S = 5.0
-_OVER = frozenset({"done", "failed", "parked"})
+OVER = frozenset({"done", "failed", "parked"})
+"""What steps are at that are not gone on with."""
 TOLD = frozenset(
     {
         Kind.STEP_DONE,
@@ -75,7 +76,7 @@ def carry_out(journal: Journal, plan: Plan, *, by: str, what: str) -> RunState:
             state = journal.state(run)
             for lane in state.lanes.values():
                 for step in lane.steps.values():
-                    if step.status in _OVER:
+                    if step.status in OVER:
                         progress.done(step.id, step.status)
             if state.outcome != "open" or all(
                 lane.status in {"done", "stopped", "cancelled", "paused"} for lane in state.lanes.values()

@@ -7,7 +7,6 @@ machine is said, not left out silently.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from api.cli import preview_text
-from api.cli.output import Format, Table, bare, emit, note, say, show
+from api.cli.output import Format, bare, emit, note, say
 from api.cli.surroundings import confirm, write_private
 from api.client import Client, as_value, part
 from api.run_view import RunView
@@ -26,8 +25,6 @@ from workflows.preview import Preview
 
 if TYPE_CHECKING:
     from workflows.plan import Plan
-
-LOOK_S = 1.0
 
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -160,7 +157,7 @@ def rollback(
     shown = look(client, name)
     nodes = sorted({one.node for at in shown.lanes if not lane or at.name == lane for one in at.parts if one.node})
     if nodes:
-        _survey(client, {"nodes": nodes})
+        take_survey(client, {"nodes": nodes})
     wanted = {"lane": lane} if lane else {}
     found = client.get(f"/api/runs/{part(name)}/rollback/preview", **wanted)
     lines = [
@@ -215,79 +212,7 @@ def export(client: Client, run: str, out: Path | None) -> None:
         say(str(out))
 
 
-# ── fleet, survey, plan, run ─────────────────────────────────────────────────────────────────────────────────────────
-def show_fleet(client: Client, fleet: Path | None, schema: bool, output: Format) -> None:
-    """Show the servers of the fleet of the API, with what the last survey found."""
-    _no_files(fleet=fleet)
-    if schema:
-        raise InputError("The schema is the same everywhere.", remedy="Say `certbridge --local fleet show --schema`.")
-    rows = list(client.every("/api/nodes"))
-    if output is not Format.TABLE:
-        emit(client.get("/api/fleet") | {"nodes": rows}, output)
-        return
-    columns = ("cluster", "node", "address", "release", "database", "days left")
-    shown = [
-        (
-            one["cluster"],
-            one["node"],
-            f"{one['address']}:{one['port']}",
-            one["release"] or "?",
-            one["database"],
-            "" if one["days_left"] is None else str(one["days_left"]),
-        )
-        for one in rows
-    ]
-    show(Table(columns=columns, rows=shown))
-
-
-def survey(
-    client: Client,
-    fleet: Path | None,
-    cluster: list[str] | None,
-    node: list[str] | None,
-    record: Path | None,
-    output: Format,
-) -> None:
-    """As `survey`, with what each service uses from the API's own list."""
-    _no_files(fleet=fleet, record=record)
-    shown = _survey(client, {"clusters": cluster or [], "nodes": node or []})
-    names = {one.node for at in shown.lanes for one in at.parts if one.node}
-    failed = {
-        one.node: dict(one.error or {"text": "it was not looked at"})
-        for at in shown.lanes
-        for one in at.parts
-        if one.node and one.status != "done"
-    }
-    found = [one for one in client.every("/api/certificates") if one["node"] in names]
-    if output is Format.TABLE:
-        columns = ("node", "service", "file", "ends", "days left")
-        rows = [
-            (one["node"], one["service"], one["file"], str(one["ends_at"] or "")[:10], str(one["days_left"]))
-            for one in found
-        ]
-        show(Table(columns=columns, rows=rows))
-    else:
-        emit({"run": shown.run, "certificates": found, "failed": failed}, output)
-    for name, error in failed.items():
-        note(f"{name}: {error.get('text', '')}", "red")
-        if error.get("remedy"):
-            note(f"  → {error['remedy']}")
-    if failed:
-        raise typer.Exit(1)
-
-
-def _survey(client: Client, wanted: dict[str, list[str]]) -> RunView:
-    from api.cli.following import leaving
-
-    run = client.post("/api/surveys", wanted)["run"]
-    with leaving(run):
-        while True:
-            shown = look(client, run)
-            if shown.outcome != "open" or not any(lane.moves for lane in shown.lanes):
-                return shown
-            time.sleep(LOOK_S / 2)
-
-
+# ── plan, run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def plan(client: Client, save: Path | None, output: Format, **wanted: Any) -> None:
     """As `plan`, from the inventory and the surveys of the API."""
     from api.cli.plan import show_made
@@ -312,12 +237,12 @@ def make_plan(
     """Return the plan that the options mean; the API keeps it under its digest."""
     from workflows.plan import Plan
 
-    _no_files(fleet=fleet)
+    no_files(fleet=fleet)
     if at:
         raise InputError("`--now` is for the machine of the journal.", remedy="Leave it out.")
     chosen = {"clusters": cluster or [], "nodes": node or []}
     if survey:
-        _survey(client, chosen)
+        take_survey(client, chosen)
     options = {"database": database, "primary": primary, "upgrade_schema": upgrade_schema, "within": within}
     made = client.post("/api/plans", {**chosen, "certificates": certificate or [], **options})
     for warning in made["warnings"]:
@@ -370,7 +295,17 @@ def _typed(lanes: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _no_files(**given: Path | None) -> None:
+def take_survey(client: Client, wanted: dict[str, list[str]]) -> str:
+    """Have the servers of *wanted* read, wait for the end of it, and return the run. Raises: NoWorker."""
+    from api.cli.remote_following import carry_out
+
+    run = str(client.post("/api/surveys", wanted)["run"])
+    carry_out(client, run, "survey")
+    return run
+
+
+def no_files(**given: Path | None) -> None:
+    """Return when none of the options *given* names a file. Raises: InputError."""
     for name, value in given.items():
         if value is not None:
             raise InputError(

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 
 from api.cli import following, run_text
 from api.cli.output import note
+from api.cli.progress import Progress
 from api.cli.remote import events, look_at, run_id
 from api.client import Away, Client, as_value, part
+from workflows.errors import NoWorker
 from workflows.journal import Event, Kind
 
 if TYPE_CHECKING:
@@ -42,19 +44,56 @@ def follow(client: Client, run: str) -> int:
     """Tell how *run* goes on until it ends or waits for people; return the exit code of DESIGN.md section 9."""
     told = following.last_decision(events(client, run, kind=[one.value for one in _DECISIONS]))
     with following.leaving(run):
-        with ExitStack() as stack:
-            picture = stack.enter_context(following.Picture()) if sys.stderr.isatty() else None
-            shown = _Follower(client, run, told, picture).to_the_end()
+        if sys.stderr.isatty():
+            with following.Picture() as picture:
+                shown = _Follower(client, run, told, look=picture.show).to_the_end()
+        else:
+            tell = partial(following.tell, waits=following.Waits())
+            shown = _Follower(client, run, told, tell=tell, nobody=following.warn_of_workers).to_the_end()
         run_text.show_end(shown)
     return following.exit_code(shown) or 0
 
 
-class _Follower:
-    """What was told, and since when the server is away."""
+def carry_out(client: Client, run: str, what: str) -> None:
+    """Wait for the end of a run that only reads, as `following.carry_out`. Raises: NoWorker: none is left."""
 
-    def __init__(self, client: Client, run: str, told: int, picture: following.Picture | None) -> None:
-        self._client, self._run, self._told, self._picture = client, run, told, picture
-        self._waits = following.Waits()
+    def nobody() -> None:
+        raise NoWorker(f"No worker answers any more; run {run} goes on as soon as one does.")
+
+    steps = [one for lane in look_at(client, run)[0].lanes for one in lane.parts if one.kind == "step"]
+    with Progress(what, len(steps)) as progress, following.leaving(run):
+
+        def look(shown: RunView) -> None:
+            for one in (one for lane in shown.lanes for one in lane.parts):
+                if one.kind == "step" and one.status in following.OVER:
+                    progress.done(one.id, one.status)
+
+        _Follower(client, run, 0, look=look, nobody=nobody).to_the_end()
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+class _Follower:
+    """What was told, and since when the server is away.
+
+    *tell* is called with each event behind number *told*, *look* with how the run stands, *nobody* where no worker is
+    alive that would carry it on.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        run: str,
+        told: int,
+        *,
+        tell: Callable[[Event], None] = _nothing,
+        look: Callable[[RunView], None] = _nothing,
+        nobody: Callable[[], None] = _nothing,
+    ) -> None:
+        self._client, self._run, self._told = client, run, told
+        self._tell, self._look, self._nobody = tell, look, nobody
         self._lost: float | None = None
         self._wait_s = WAIT_S
 
@@ -64,13 +103,12 @@ class _Follower:
             try:
                 for mark in self._marks():
                     shown, n = look_at(self._client, self._run)
-                    if self._picture:
-                        self._picture.show(shown)
+                    self._look(shown)
                     # What happened between the last event and this look is told first: another mark comes behind it.
                     if mark.over or (n <= self._told and following.exit_code(shown) is not None):
                         return shown
-                    if not mark.workers and not self._picture:
-                        following.warn_of_workers()
+                    if not mark.workers:
+                        self._nobody()
             except Away as away:
                 self._bear(away)
             time.sleep(self._wait_s)
@@ -89,8 +127,7 @@ class _Follower:
                 yield _Mark(workers=int(data["workers"]))
             elif (event := as_value(Event, data)).n > self._told:
                 self._told = event.n
-                if not self._picture:
-                    following.tell(event, self._waits)
+                self._tell(event)
 
     def _bear(self, away: Away) -> None:
         """Return while the server may still come back; the first time without a word, since it often has already."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,18 +24,10 @@ from api.cli.surroundings import (
 from workflows.errors import InputError
 
 if TYPE_CHECKING:
+    from api.survey_results import Surveyed
     from workflows.facts import NodeFacts, ServiceFact
     from workflows.inventory import ResolvedFleet
     from workflows.journal import Journal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surveyed:
-    """What a survey came to: the run, the facts of each node that answered, and why the others did not."""
-
-    run: str
-    facts: dict[str, NodeFacts]
-    failed: dict[str, dict[str, str]]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("survey")(survey)
 
 
-@over_api("survey")
+@over_api("survey", module="remote_fleet")
 def survey(
     fleet: FleetOption = None,
     cluster: ClusterOption = None,
@@ -56,7 +46,6 @@ def survey(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Read releases, services, files and ports of all servers at once; show days left and drift."""
-    from api import survey_database
     from workflows.inventory import select
 
     _, resolved = read_fleet(fleet)
@@ -67,6 +56,13 @@ def survey(
     if record is not None:
         copied = copy_transcripts(settings.transcripts_dir / found.run, record)
         note(f"{copied} transcripts are in {record}")
+    show_surveyed(wanted, found, output)
+
+
+def show_surveyed(wanted: ResolvedFleet, found: Surveyed, output: Format) -> None:
+    """Show what the survey of *wanted* came to. Raises: typer.Exit: somebody did not answer."""
+    from api import survey_database
+
     if output is Format.TABLE:
         show(Table(columns=_COLUMNS, rows=_rows(wanted, found, now())))
         for sentence, well in survey_database.sayings(wanted, found.facts):
@@ -85,22 +81,10 @@ def take(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet, *, by: s
     """Have workers read every node of *wanted*, a part of *fleet*, and return what they found. Raises: NoWorker."""
     from api.cli.following import carry_out
     from api.reading_plans import survey_plan
-    from workflows.facts import NodeFacts
-    from workflows.journal import stock
+    from api.survey_results import surveyed
 
     state = carry_out(journal, survey_plan(fleet, wanted), by=by, what="survey")
-    steps = {step.node: step for lane in state.lanes.values() for step in lane.steps.values()}
-    names = [node.name for node in wanted.nodes]
-    good = [name for name in names if name in steps and steps[name].status == "done"]
-    latest = journal.read(partial(stock.latest_facts, nodes=good))
-    silent = {"text": "it was not looked at", "remedy": f"See `certbridge runs show {state.run}`."}
-    return Surveyed(
-        run=state.run,
-        facts={name: NodeFacts.from_json(latest[name][2]) for name in good if name in latest},
-        failed={
-            name: dict((steps[name].error if name in steps else None) or silent) for name in names if name not in latest
-        },
-    )
+    return surveyed(journal, state, [node.name for node in wanted.nodes])
 
 
 def as_json(fleet: ResolvedFleet, found: Surveyed) -> dict[str, Any]:

@@ -46,6 +46,17 @@ class FleetBody(BaseModel):
     warnings: list[FindingBody]
 
 
+class InventoryBody(BaseModel):
+    """The inventory with every default filled in, as `certbridge fleet show -o json` shows it; no secrets are in it.
+
+    For a person of some clusters it holds those alone.
+    """
+
+    source: str
+    inventory: dict[str, Any]
+    warnings: list[FindingBody]
+
+
 class CertificateBody(BaseModel):
     """A certificate in a file of a server, or shown by a port."""
 
@@ -130,7 +141,6 @@ def show_fleet(who: Reader, here: Here) -> FleetBody:
     seen = known(here)
     clusters = [fleet_view.cluster_row(one, seen, held, now) for one in fleet.clusters]
     rows = [row for one in clusters for row in one.nodes]
-    whole = who.clusters(Permission.READ) is None
     return FleetBody(
         fleet=fleet.name,
         nodes=len(rows),
@@ -139,12 +149,15 @@ def show_fleet(who: Reader, here: Here) -> FleetBody:
         surveyed=sum(row.surveyed_at is not None for row in rows),
         workers=len(here.journal.read(partial(stock.workers, within_s=WORKER_WITHIN_S))),
         clusters=clusters,
-        # They name lines of the file, which is about all clusters.
-        warnings=[
-            FindingBody(where=one.where, what=one.what, remedy=one.remedy)
-            for one in (here.fleet()[0].warnings if whole else ())
-        ],
+        warnings=_warnings(who, here),
     )
+
+
+@router.get("/fleet/inventory")
+def show_inventory(who: Reader, here: Here) -> InventoryBody:
+    """Show the inventory that is in force here, resolved; faults in it are a problem with all of them."""
+    resolved = visible(who, here.fleet()[1]).to_json()
+    return InventoryBody(source=here.fleet()[0].source, inventory=resolved, warnings=_warnings(who, here))
 
 
 @router.get("/nodes")
@@ -261,6 +274,13 @@ def seen_fleet(who: Person, here: Server, cluster: str = "") -> ResolvedFleet:
 def holders(here: Server) -> dict[str, str]:
     """Return which run holds which server or cluster."""
     return dict(here.journal.read(runs.reservations))
+
+
+def _warnings(who: Person, here: Server) -> list[FindingBody]:
+    """Return what works in the inventory, but hardly as meant, to whoever may see all of it: lines are told."""
+    whole = who.clusters(Permission.READ) is None
+    found = here.fleet()[0].warnings if whole else ()
+    return [FindingBody(where=one.where, what=one.what, remedy=one.remedy) for one in found]
 
 
 def _named(fleet: ResolvedFleet, node: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -15,9 +15,11 @@ from api.idempotency import Once
 from api.reading_plans import survey_plan
 from api.routes.runs import list_runs
 from api.run_bodies import RunRow
-from api.schemas import Body, Limit, Offset, Page
-from api.scope import chosen
+from api.schemas import Body, Limit, Offset, Page, page_of
+from api.scope import chosen, lanes_seen
+from api.survey_results import surveyed
 from workflows import actions
+from workflows.errors import NotThere
 from workflows.people import Permission, Person
 
 router = APIRouter(prefix="/api", tags=["surveys"])
@@ -37,6 +39,15 @@ class Started(BaseModel):
 
     run: str
     digest: str
+
+
+class SurveyedNode(BaseModel):
+    """What a survey read from a server, as `certbridge survey -o json` shows it, or why it did not answer."""
+
+    node: str
+    cluster: str
+    facts: dict[str, Any] | None
+    error: dict[str, str] | None
 
 
 @router.post("/surveys", status_code=202)
@@ -59,3 +70,24 @@ def start_survey(who: Operator, here: Here, body: SurveyBody, once: Once) -> Sta
 def list_surveys(who: Reader, here: Here, limit: Limit = 50, offset: Offset = 0) -> Page[RunRow]:
     """List surveys, newest first."""
     return list_runs(who, here, kind="survey", limit=limit, offset=offset)
+
+
+@router.get("/surveys/{run}/nodes")
+def list_surveyed(who: Reader, here: Here, run: str, limit: Limit = 50, offset: Offset = 0) -> Page[SurveyedNode]:
+    """List what a survey read, server by server, in the order of the inventory."""
+    seen, plan = lanes_seen(who, here, run), here.plan(run)
+    if plan.kind != "survey":
+        raise NotThere(f"Run {run} is no survey.", remedy="See /api/surveys.")
+    every = [(step.node, lane.name) for lane in plan.lanes if lane.name in seen for step in lane.steps()]
+    part = every[offset : offset + limit]
+    found = surveyed(here.journal, here.journal.state(run), [node for node, _ in part])
+    items = [
+        SurveyedNode(
+            node=node,
+            cluster=cluster,
+            facts=found.facts[node].to_json() if node in found.facts else None,
+            error=dict(found.failed[node]) if node in found.failed else None,
+        )
+        for node, cluster in part
+    ]
+    return page_of(items, len(every), limit, offset)

@@ -14,6 +14,8 @@ from workflows.journal import runs
 
 Said = tuple[int, str, str]
 FORMATS = ("table", "json")
+_RUN = re.compile(r"\b\d{8}-\d{4}-[a-z0-9]{4}\b")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00)?")
 
 
 class Sides:
@@ -37,6 +39,19 @@ class Sides:
         here, far = self.here(*words, by=who), self.far(*words, who=who)
         assert far == here
         return here
+
+    def alike(self, *words: Any, who: str = "anna") -> Said:
+        """Return what both say who start a run each, of which ids and times differ."""
+        here, far = self.here(*words, by=who), self.far(*words, who=who)
+        assert _timeless(far) == _timeless(here)
+        return here
+
+
+def _timeless(said: Said) -> Said:
+    def bare(text: str) -> str:
+        return _MOMENT.sub("THEN", _RUN.sub("RUN", text))
+
+    return said[0], bare(said[1]), bare(said[2])
 
 
 @pytest.fixture
@@ -153,3 +168,34 @@ def test_the_last_decision_is_told_when_nobody_is_waited_for(sides):
     sides.here("runs", "cancel", run, "--yes")
     sides.seeded.journal.write(lambda tx: runs.close_run(tx, run, "cancelled"))
     assert "was rejected by anna at" in sides.both("gates", "show")[2]
+
+
+# ── the inventory and surveys ────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("output", FORMATS)
+def test_the_inventory(sides, output):
+    assert "join.example.com" in sides.both("fleet", "show", "-o", output, who="olga")[1]
+    assert sides.both("fleet", "check", "-o", output, who="olga")[0] == 0
+    assert sides.both("fleet", "show", "--schema", "-o", output, who="olga")[0] == 0
+
+
+def test_an_inventory_with_faults(sides):
+    """All of them are told with file and line; a file of this machine is looked at here."""
+    good = sides.seeded.world.fleet.read_text()
+    (sides.seeded.root / "mine.yaml").write_text(good.replace("port: 2201", "port: many"))
+    assert "mine.yaml:6" in sides.both("fleet", "check", "--fleet", "mine.yaml", who="olga")[2]
+    sides.seeded.world.fleet.write_text(good.replace("port: 2201", "port: many").replace("port: 2203", "prt: 1"))
+    said = sides.both("fleet", "check", who="olga")
+    assert (said[0], "fleet.yaml:6" in said[2]) == (2, True)
+    assert sides.both("fleet", "show", who="olga")[0] == 2
+
+
+@pytest.mark.parametrize("output", FORMATS)
+def test_a_survey(sides, output):
+    """All answer; one does not; some alone are asked; a name that is not known."""
+    with sides.seeded.world.worker():
+        assert sides.alike("survey", "-o", output, who="olga")[0] == 0
+        assert sides.alike("survey", "--cluster", "seoul", "--node", "cms2", "-o", output, who="olga")[0] == 0
+        assert "seul" in sides.alike("survey", "--cluster", "seul", who="olga")[2]
+    with sides.seeded.world.worker(fail={"seoul/cms1/survey": "no route to host"}):
+        said = sides.alike("survey", "-o", output, who="olga")
+    assert (said[0], "no route to host" in said[2], "cms3" in said[1]) == (1, True, True)

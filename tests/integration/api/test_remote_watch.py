@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -43,6 +44,10 @@ class Cutting:
 
         await self._app(scope, receive, cut)
 
+    def looks(self, run: str) -> int:
+        """Return how often the run was looked at."""
+        return [path for path, _ in self.asked].count(f"/api/runs/{run}")
+
     @property
     def streams(self) -> list[int]:
         """The number behind which each stream began."""
@@ -65,9 +70,15 @@ def started(seeded) -> str:
 
 
 @contextmanager
-def meanwhile(function, *, after_s: float = 0.3) -> Iterator[None]:
-    """Call *function* a moment later in a thread."""
-    thread = threading.Timer(after_s, function)
+def meanwhile(function, *, once) -> Iterator[None]:
+    """Call *function* in a thread as soon as *once* returns true."""
+
+    def work() -> None:
+        while not once():
+            time.sleep(0.02)
+        function()
+
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     yield
     thread.join()
@@ -76,7 +87,7 @@ def meanwhile(function, *, after_s: float = 0.3) -> Iterator[None]:
 def test_a_cut_stream_goes_on_where_it_was_cut(seeded, cutting, monkeypatch):
     """Nothing is missing and nothing is told twice: the lines are those of the machine, in their order."""
     run = started(seeded)
-    with served(cutting) as url, meanwhile(lambda: seeded.world.advance(run)):
+    with served(cutting) as url, meanwhile(lambda: seeded.world.advance(run), once=lambda: cutting.streams):
         far = far_side(seeded, url, monkeypatch)("runs", "watch", run)
     here = seeded.world.say("runs", "watch", run)
     # The server lives in this process and logs that its connection broke; that is not what the command says.
@@ -92,18 +103,19 @@ def test_while_nothing_happens_nobody_asks(seeded, cutting, monkeypatch):
     monkeypatch.setattr(events, "MARK_EVERY", 1000)
     cutting._left = 0
     run = started(seeded)
+    once = partial(cutting.looks, run)
     pause = partial(lanes.pause_lane, run=run, lane="seoul", by="olga")
-    with served(cutting) as url, meanwhile(lambda: seeded.journal.write(pause), after_s=1.0):
+    with served(cutting) as url, meanwhile(lambda: (time.sleep(1), seeded.journal.write(pause)), once=once):
         far = far_side(seeded, url, monkeypatch)("runs", "watch", run)
     assert (far.exit_code, "lane paused by olga" in far.stderr) == (4, True)
     assert len(cutting.streams) == 1
-    assert [path for path, _ in cutting.asked].count(f"/api/runs/{run}") <= 3
+    assert cutting.looks(run) <= 3
 
 
 def test_nobody_at_work_is_told(seeded, cutting, monkeypatch):
     run = started(seeded)
     seeded.journal.write(lambda tx: stock.leave(tx, "test@here"))
-    with served(cutting) as url, meanwhile(lambda: seeded.world.advance(run)):
+    with served(cutting) as url, meanwhile(lambda: seeded.world.advance(run), once=lambda: cutting.looks(run) > 1):
         far = far_side(seeded, url, monkeypatch)("runs", "watch", run)
     assert (far.exit_code, "no worker answers" in far.stderr) == (3, True)
 
