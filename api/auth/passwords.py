@@ -92,13 +92,25 @@ def check_password(password: str, *, name: str) -> None:
 
 
 def is_common(password: str) -> bool:
-    """Return whether it is on the list of common passwords, one of them made longer, or a row of keys."""
+    """Return whether it is on a list of common passwords, one of them made longer, or a row of keys.
+
+    Few of the lists are as long as a password has to be here, so what they are made longer by is what matters.
+    """
     folded = password.casefold()
     unit = _unit(folded)
     plain = {one.translate(_SIGNS) for one in (folded, unit, _TAIL.sub("", folded))} | {folded, unit}
-    plain |= {_TAIL.sub("", one) for one in plain}
+    plain = {shorter for one in plain for shorter in _beginnings(one)}
     in_a_row = any(unit in row * 3 or unit[::-1] in row * 3 for row in _ROWS)
     return len(unit) <= 4 or in_a_row or not plain.isdisjoint(_common())
+
+
+def _beginnings(text: str) -> Iterator[str]:
+    """Yield *text*, and what it may have been before digits and signs came behind it ("abcd12" → "abcd", "abcd1")."""
+    bare = len(_TAIL.sub("", text))
+    yield text[:bare]
+    # The half and more: what begins with four digits that somebody uses is not theirs made longer.
+    for end in range(max(bare + 1, len(text) // 2), len(text) + 1):
+        yield text[:end]
 
 
 def _unit(text: str) -> str:
@@ -115,5 +127,9 @@ def _is_surrogate(text: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _common() -> frozenset[str]:
+    """Return our own list, and the 30,000 most common passwords of leaks that zxcvbn brings (ADR 15)."""
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
     lines = _COMMON.read_text("utf-8").splitlines()
-    return frozenset(one.strip() for one in lines if one.strip() and not one.startswith("#"))
+    own = frozenset(one.strip() for one in lines if one.strip() and not one.startswith("#"))
+    return own.union(FREQUENCY_LISTS["passwords"])

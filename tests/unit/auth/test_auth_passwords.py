@@ -7,8 +7,9 @@ import threading
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from api.auth.passwords import Passwords, check_password, is_common
+from api.auth.passwords import SHORTEST, Passwords, check_password, is_common
 from workflows.errors import InputError, TooMany
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -61,6 +62,20 @@ def test_asvs_6_2_4_what_everybody_tries_is_refused(password):
     assert is_common(password)
     with pytest.raises(InputError, match="first that anybody tries"):
         check_password(password, name="ann")
+
+
+def test_asvs_6_2_4_the_most_common_of_leaks_are_refused_made_longer_too():
+    """Of 30,000 few have twelve characters; those, and of the first 3,000 what is half as long, with digits behind."""
+    listed = FREQUENCY_LISTS["passwords"]
+    assert len(listed) >= 30_000
+    long = [one for one in listed if len(one) >= SHORTEST]
+    assert [one for one in long if not is_common(one)] == []
+    longer = [one + "202612"[: max(2, SHORTEST - len(one))] for one in listed[:3000] if len(one) * 2 >= SHORTEST]
+    assert len(longer) > 2000
+    assert [one for one in longer if not is_common(one)] == []
+    for password in ("sonyericsson", "Monkey123456!", "ncc1701-2026"):
+        with pytest.raises(InputError, match="first that anybody tries"):
+            check_password(password, name="ann")
 
 
 @pytest.mark.parametrize("password", ["certbridge2026", "CiscoMeetingServer", "callbridge-2026!", "Cisco2026!!!"])
