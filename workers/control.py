@@ -27,7 +27,7 @@ from workflows.canvas import CLUSTER_QUEUE, FLEET_QUEUE, compile_lane, ends_canv
 from workflows.errors import CertbridgeError, CertificateError
 from workflows.gate import SIGN
 from workflows.inventory import ResolvedFleet
-from workflows.journal import claims, gates, lanes, outbox, runs, stock, tables
+from workflows.journal import claims, gates, lanes, outbox, reminders, runs, stock, tables
 from workflows.journal.claims import Drop
 from workflows.journal.events import Kind, NewEvent
 from workflows.journal.fold import LaneState, done_ids
@@ -319,11 +319,13 @@ def reconcile_task() -> int:
 def reconcile(work: Work, app: Celery) -> int:
     """Move lanes with work left that nobody is on, and lanes at an approved gate that nobody moved; return how many.
 
-    Gates whose clock has run out are decided first, by `system`.
+    Gates whose clock has run out are decided first, by `system`; of those that wait for long, people are reminded.
     """
     repair.let_go_of_the_dead(work)
     for run, lane in work.journal.write(gates.expire):
         log.info("gate_expired", run=run, lane=lane)
+    for run, lane in work.journal.write(reminders.remind):
+        log.info("gate_reminded", run=run, lane=lane)
     idle_s = work.settings.reconcile_s
     idle = work.journal.write(lambda tx: lanes.idle_lanes(tx, idle_s))
     at_gate = work.journal.write(lambda tx: lanes.idle_gates(tx, idle_s))

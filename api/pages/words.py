@@ -143,6 +143,7 @@ EVENTS: Mapping[str, str] = {
     "gate_rejected": N_("gate rejected"),
     "gate_passed": N_("gate passed"),
     "gate_voted": N_("vote given"),
+    "gate_reminded": N_("reminder of a gate"),
     "certificates_delivered": N_("certificates delivered"),
     "facts_recorded": N_("facts recorded"),
     "put_back": N_("put back"),

@@ -19,6 +19,7 @@ from workflows.inventory.values import BUILT_IN_CA, DatabaseRole, FilesPolicy, I
 
 _DAYS = re.compile(r"(\d{1,4})d")
 _TERM = re.compile(r"[1-9]\d{0,3}d")
+_SPAN = re.compile(r"[1-9]\d{0,3}[hd]")
 # Proof may also be told for the database port, which is no service of `fleet.yaml`.
 PROOF_SERVICES = (*checks.SERVICE_RELEASES, "database")
 
@@ -100,6 +101,11 @@ Term = Annotated[
     str,
     _rule(lambda text: bool(_TERM.fullmatch(text)), "is no term of at least one day", "Write it as 14d."),
     Field(json_schema_extra={"pattern": "^[1-9][0-9]{0,3}d$"}),
+]
+Span = Annotated[
+    str,
+    _rule(lambda text: bool(_SPAN.fullmatch(text)), "is no number of hours or days", "Write it as 24h or 3d."),
+    Field(json_schema_extra={"pattern": "^[1-9][0-9]{0,3}[hd]$"}),
 ]
 Release = Annotated[
     str, AfterValidator(_check_release), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
@@ -345,6 +351,9 @@ class WrittenApproval(_Written):
     )
     decide_within: Term = Field("14d", description="What nobody decided in this time is rejected. Default 14d.")
     valid_for: Term = Field("30d", description="An approval that was not used in this time is void. Default 30d.")
+    remind_after: Span = Field("24h", description="People are reminded after this time, then daily. Default 24h.")
+    escalate_after: Span = Field("72h", description="After this time reminders name escalate_to. Default 72h.")
+    escalate_to: Text | None = Field(None, description="The group to turn to. Without it: nobody is named.")
 
 
 class WrittenFleet(_Written):

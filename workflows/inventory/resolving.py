@@ -83,7 +83,14 @@ def _approval(gate: str, written: WrittenApproval) -> Approval:
         stages=tuple(ApprovalStage(group=one.group or "", needs=one.needs) for one in written.stages),
         decide_within_days=int(written.decide_within.removesuffix("d")),
         valid_for_days=int(written.valid_for.removesuffix("d")),
+        remind_after_hours=_hours(written.remind_after),
+        escalate_after_hours=_hours(written.escalate_after),
+        escalate_to=written.escalate_to or "",
     )
+
+
+def _hours(span: str) -> int:
+    return int(span[:-1]) * (24 if span.endswith("d") else 1)
 
 
 def _cluster(fleet: WrittenFleet, cluster: WrittenCluster, base_dir: str) -> Cluster:

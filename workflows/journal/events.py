@@ -59,6 +59,7 @@ class Kind(StrEnum):
     TOKEN_MADE = "token_made"  # noqa: S105 - a kind of event
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - as above
     GATE_VOTED = "gate_voted"
+    GATE_REMINDED = "gate_reminded"
     WEBHOOK_CHANGED = "webhook_changed"
     NOTE = "note"
     RUN_CLOSED = "run_closed"

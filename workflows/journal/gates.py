@@ -383,7 +383,8 @@ def _decided(gate: GateRow) -> GateDecided:
 def _anew(tx: Transaction, terms: Approval) -> dict[str, Any]:
     """Return the columns of a gate that nobody has decided, with the whole time before it."""
     nobody = {"decided_by": "", "decided_at": None, "reason": "", "not_before": None}
-    return {"status": "open", "opened_at": tx.clock, "expires_at": _after(tx, terms.decide_within), **nobody}
+    times = {"expires_at": _after(tx, terms.decide_within), "remind_at": terms.first_reminder_s(tx.now())}
+    return {"status": "open", "opened_at": tx.clock, **times, **nobody}
 
 
 def _after(tx: Transaction, span: timedelta) -> float:

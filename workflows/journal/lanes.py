@@ -254,9 +254,11 @@ def _reopen_rejected(tx: Transaction, run: str, lane: str, by: str) -> bool:
     gates: Sequence[sa.Row[Any]] = tx.connection.execute(sa.select(_GATE).where(*here)).all()
     for gate in gates:
         if gate.status == "rejected":
-            until = tx.now() + Approval.from_json(gate.terms).decide_within
+            terms = Approval.from_json(gate.terms)
+            until = tx.now() + terms.decide_within
             again = {"status": "open", "opened_at": tx.clock, "decided_by": "", "decided_at": None, "reason": ""}
             again |= {"expires_at": until.timestamp(), "not_before": None}
+            again |= {"remind_at": terms.first_reminder_s(tx.now())}
             tx.connection.execute(sa.update(_GATE).where(*here, _GATE.c.gate == gate.gate).values(**again))
             votes.clear(tx, (run, lane, gate.gate))
             said = {"name": gate.name, "digest": gate.digest, "summary": gate.summary, "again": "the lane was resumed"}

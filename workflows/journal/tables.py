@@ -15,7 +15,7 @@ from sqlalchemy.sql import expression
 
 from workflows.journal.events import canonical_text
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision of `migrations` that these tables belong to."""
 
 metadata = sa.MetaData()
@@ -158,6 +158,7 @@ gate = sa.Table(
     # When the people's time is up while it is open, and the approval's while it is approved; None: never.
     _time("expires_at", nullable=True),
     sa.Column("terms", JSONText, nullable=False, server_default="{}"),
+    _time("remind_at", nullable=True),  # when people are next reminded of it while it is open; None: not any more
 )
 
 outbox = sa.Table(

@@ -22,6 +22,7 @@ _TYPES: Mapping[Kind, str] = {
     Kind.RUN_CLOSED: "run.closed",
     Kind.LANE_STOPPED: "lane.stopped",
     Kind.GATE_OPENED: "gate.opened",
+    Kind.GATE_REMINDED: "gate.reminded",
     Kind.GATE_VOTED: "gate.voted",
     Kind.GATE_APPROVED: "gate.approved",
     Kind.GATE_REJECTED: "gate.rejected",
@@ -30,8 +31,8 @@ _TYPES: Mapping[Kind, str] = {
 }
 TYPES: tuple[str, ...] = (*_TYPES.values(), OUTAGE)
 """All that one may ask to be told of."""
-_NAMES = ("kind", "fleet", "digest", "outcome", "name")
-"""What of an event's data goes along: names and digests, nothing that a server or a person wrote freely."""
+_NAMES = ("kind", "fleet", "digest", "outcome", "name", "group", "escalate_to", "expires_at")
+"""What of an event's data goes along: names, digests and times, nothing that a server or a person wrote freely."""
 
 
 def type_of(event: Event) -> str:

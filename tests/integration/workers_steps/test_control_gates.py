@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from paper_runs import NOW, RUN, a_run, approve, csr_of, the_fleet
 
@@ -19,7 +20,7 @@ from workers.context import Work
 from workflows import papers
 from workflows.errors import GateError
 from workflows.inventory import Issuer, IssuerKind
-from workflows.journal import Journal, gates
+from workflows.journal import Journal, gates, tables
 from workflows.journal.events import Kind
 from workflows.journal.lanes import lane_row
 
@@ -144,3 +145,13 @@ def test_certificates_are_not_taken_behind_a_passed_gate(
         papers.deliver(work.journal, RUN, second, by="eve", now=NOW)
     (event,) = [one for one in work.journal.events(RUN) if one.kind.value == "certificates_delivered"]
     assert event.actor == "bob"
+
+
+def test_the_periodic_look_reminds_of_what_waits(work: Work) -> None:
+    """Once: the time of the next reminder is set with it."""
+    broker: Any = Sent()
+    waiting = {"status": "open", "remind_at": 1.0, "expires_at": None}
+    work.journal.write(lambda tx: tx.connection.execute(sa.update(tables.gate).values(**waiting)))
+    for _ in range(2):
+        control.reconcile(work, broker)
+    assert [one.step for one in work.journal.events(RUN) if one.kind is Kind.GATE_REMINDED] == ["seoul/sign"]
