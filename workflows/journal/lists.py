@@ -46,6 +46,16 @@ class Scope:
 EVERYTHING = Scope()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingGates:
+    """Gates called *name* of lanes called *lane* that wait for people: how many, and for how long the oldest has."""
+
+    lane: str
+    name: str
+    count: int
+    age_s: float
+
+
 def status_of(run: RunSummary) -> str:
     """Return the outcome of a run that is over, else what its lanes are at; one that moves counts most."""
     if run.outcome != "open":
@@ -187,3 +197,22 @@ def _seen(scope: Scope) -> list[sa.ColumnElement[bool]]:
 
 def _text(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def pending_gates(connection: sa.Connection) -> list[PendingGates]:
+    """Return the gates that wait for people now, by lane and name."""
+    gate, lane, run = tables.gate, tables.lane, tables.run
+    query = (
+        sa.select(
+            gate.c.lane, gate.c.name, sa.func.count().label("many"), (tables.clock() - sa.func.min(gate.c.opened_at))
+        )
+        .join(run, run.c.run == gate.c.run)
+        .join(lane, sa.and_(lane.c.run == gate.c.run, lane.c.lane == gate.c.lane))
+        .where(gate.c.status == "open", run.c.outcome == "open", lane.c.flag.not_in(("cancelled", "done")))
+        .group_by(gate.c.lane, gate.c.name)
+        .order_by(gate.c.lane, gate.c.name)
+    )
+    return [
+        PendingGates(lane=lane, name=name, count=count, age_s=max(0.0, float(age)))
+        for lane, name, count, age in connection.execute(query)
+    ]

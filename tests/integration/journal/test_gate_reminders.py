@@ -13,7 +13,7 @@ from alembic.config import Config
 from tests.integration.journal.virtual_clock import VirtualClock
 from tests.integration.journal.world import LANE, make_run
 from workflows.inventory import Approval, ApprovalStage
-from workflows.journal import Journal, Kind, accounts, engines, gates, reminders, tables, webhooks
+from workflows.journal import Journal, Kind, accounts, engines, gates, lists, reminders, tables, webhooks
 from workflows.journal.lanes import cancel_lane, resume_lane
 from workflows.journal.migrations import FOLDER
 from workflows.people import Grant, Role
@@ -141,6 +141,16 @@ def test_webhooks_are_told(url: str, journal: Journal) -> None:
     assert delivery.kind == "gate.reminded"
     for word in ('"name":"sign"', '"group":"pki"', '"escalate_to":"leads"', '"expires_at":"'):
         assert word in delivery.body
+
+
+def test_how_long_the_oldest_has_waited(url: str, journal: Journal) -> None:
+    """By the database's clock, as all that is due."""
+    clock = VirtualClock(journal, url)
+    assert journal.read(lists.pending_gates) == []
+    at_gate(journal)
+    clock.passes(DAY)
+    (one,) = journal.read(lists.pending_gates)
+    assert (one.lane, one.name, one.count, round(one.age_s)) == (LANE, "sign", 1, DAY)
 
 
 def test_a_gate_that_was_open_before_0004_is_reminded_of(url: str) -> None:
