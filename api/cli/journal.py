@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,7 +92,16 @@ def export(
         name = run_id(journal, run)
         events = _events(journal, name)
         head = {"run": name, "plan": None if name == "fleet" else journal.plan(name)}
-    text = "".join(json.dumps(plain(one), sort_keys=True, ensure_ascii=False) + "\n" for one in (head, *events))
+    write_export(export_lines(head, events), out)
+
+
+def export_lines(head: Mapping[str, Any], events: Sequence[Event]) -> str:
+    """Return *head*, which holds the plan, and *events* as lines of JSON."""
+    return "".join(json.dumps(plain(one), sort_keys=True, ensure_ascii=False) + "\n" for one in (head, *events))
+
+
+def write_export(text: str, out: Path | None) -> None:
+    """Write an export to the file *out*, which is said then, else to standard output."""
     if out is None:
         sys.stdout.write(text)
     else:

@@ -6,15 +6,13 @@ machine is said, not left out silently.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from api.cli import preview_text
-from api.cli.output import Format, bare, emit, note, say
+from api.cli.output import Format, emit, note, say
 from api.cli.surroundings import confirm, write_private
 from api.client import Client, as_value, part
 from api.run_view import RunView
@@ -149,32 +147,6 @@ def _act(
     tell(name, tuple(moved), done, nothing, found, output)
 
 
-def rollback(
-    client: Client, run: str, lane: str, yes: bool, preview: bool, watch: bool, output: Format, **_: Any
-) -> None:
-    """As `runs rollback`; the survey that it is made from is taken first."""
-    name = run_id(client, run)
-    shown = look(client, name)
-    nodes = sorted({one.node for at in shown.lanes if not lane or at.name == lane for one in at.parts if one.node})
-    if nodes:
-        take_survey(client, {"nodes": nodes})
-    wanted = {"lane": lane} if lane else {}
-    found = client.get(f"/api/runs/{part(name)}/rollback/preview", **wanted)
-    lines = [
-        *_typed(found["shown"]),
-        *("".join(bare(s) for s in line) for line in preview_text.lines(as_value(Preview, found))),
-    ]
-    for text in lines if output is Format.TABLE else ():
-        (say if preview else note)(text)
-    if preview:
-        if output is not Format.TABLE:
-            emit({"run": "", "digest": found["digest"], "preview": found}, output)
-        return
-    confirm(f"End run {name} for good, and begin with these lines?", yes=yes)
-    fresh = client.post(f"/api/runs/{part(name)}/rollback", {"digest": found["digest"], **wanted})
-    _started(client, fresh, watch=watch, output=output)
-
-
 def report(client: Client, run: str, out: Path | None) -> None:
     """As `runs report`."""
     name = run_id(client, run)
@@ -203,13 +175,12 @@ def verify(client: Client, run: str, output: Format) -> None:
 
 
 def export(client: Client, run: str, out: Path | None) -> None:
-    """As `journal export`: the events, each with its hash."""
-    data = client.read("/api/journal/export", run=run_id(client, run))
-    if out is None:
-        sys.stdout.write(data.decode())
-    else:
-        write_private(out, data)
-        say(str(out))
+    """As `journal export`: the plan, and the events, each with its hash."""
+    from api.cli.journal import export_lines, write_export
+
+    data = client.read("/api/journal/export", run=run_id(client, run), plan=True)
+    head, *rows = (json.loads(line) for line in data.splitlines())
+    write_export(export_lines(head, [as_value(Event, one) for one in rows]), out)
 
 
 # ── plan, run ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -283,16 +254,6 @@ def _started(client: Client, fresh: dict[str, Any], *, watch: bool, output: Form
 
         raise typer.Exit(follow(client, name))
     note(f"follow it with `certbridge runs watch {name}`")
-
-
-def _typed(lanes: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the lines of a plan that a route shows, with their servers."""
-    return [
-        f"{one['node']}: {line['shown']}" if one["node"] else str(line["shown"])
-        for lane in lanes
-        for one in lane["parts"]
-        for line in one["lines"]
-    ]
 
 
 def take_survey(client: Client, wanted: dict[str, list[str]]) -> str:

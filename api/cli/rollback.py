@@ -6,24 +6,27 @@ is ended, and the new one starts, up to its gate.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli import preview_text
 from api.cli.elsewhere import over_api
-from api.cli.output import Format, OutputOption, bare, emit, note, say
+from api.cli.output import Format, OutputOption, Span, bare, emit, note, say
 from api.cli.surroundings import YesOption, account, confirm, load_settings, now, open_journal, run_id
 from workflows.errors import NothingToUndo
 
 if TYPE_CHECKING:
+    from api.run_view import RunView
     from workflows.journal import Journal, RunState
     from workflows.plan import Plan
+    from workflows.preview import Preview
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or @latest.")]
 
 
-@over_api("rollback")
+@over_api("rollback", module="remote_rollback")
 def rollback(
     run: RunArgument,
     lane: Annotated[
@@ -38,7 +41,6 @@ def rollback(
 ) -> None:
     """Bring the servers of a run back to the files they used before, by a run of its own with its own gate."""
     from api import going_back
-    from api.cli import plan_text
     from api.cli.run import start
     from workflows import preview as previews
 
@@ -49,30 +51,20 @@ def rollback(
         try:
             made = _plan(journal, before, state, lane)
         except NothingToUndo as nothing:
-            _tell_nothing(nothing, state, output)
+            tell_nothing(nothing, state, output)
             return
         found = previews.rollback(before, state, made)
-        shown = (*plan_text.lines(made), *plan_text.notices(made), *plan_text.summary_lines(made))
-        for line in (*(shown if output is Format.TABLE else ()), *preview_text.lines(found)):
-            if preview and output is Format.TABLE:
-                say(*line)
-            elif output is Format.TABLE:
-                note("".join(bare(span) for span in line))
         if preview:
-            if output is not Format.TABLE:
-                emit({"run": "", "digest": made.digest(), "plan": made.to_json(), "preview": found}, output)
+            show_way(made, made.digest(), found, output)
             return
+        note_way(made, found, output)
         open_still = state.outcome == "open"
-        ends = f"End run {name} for good, and begin" if open_still else "Begin"
-        confirm(f"{ends} with these lines? {_waits(made)}", yes=yes)
+        ask(name, made, open_still=open_still, yes=yes)
         going_back.check_still(journal, state)
         if open_still:
             going_back.end(journal, name, by=account())
         fresh = start(journal, settings, made, by=account())
-        if output is Format.TABLE:
-            say(fresh)
-        else:
-            emit({"run": fresh, "digest": made.digest(), "plan": made.to_json(), "preview": found}, output)
+        tell_started(fresh, made, made.digest(), found, output)
         if watch:
             from api.cli.following import watch as follow
 
@@ -80,7 +72,46 @@ def rollback(
     note(f"follow it with `certbridge runs watch {fresh}`")
 
 
-def _tell_nothing(nothing: NothingToUndo, state: RunState, output: Format) -> None:
+def show_way(made: Plan, digest: str, found: Preview, output: Format) -> None:
+    """Show the plan back and what would come of it as the result: nothing else happens."""
+    if output is not Format.TABLE:
+        emit({"run": "", "digest": digest, "plan": made.to_json(), "preview": found}, output)
+        return
+    for line in _lines(made, found):
+        say(*line)
+
+
+def note_way(made: Plan, found: Preview, output: Format) -> None:
+    """Show the plan back and what will come of it before it happens; in JSON it comes with the result."""
+    if output is Format.TABLE:
+        for line in _lines(made, found):
+            note("".join(bare(span) for span in line))
+
+
+def ask(run: str, made: Plan, *, open_still: bool, yes: bool) -> None:
+    """Ask whether to begin. Raises: Stopped; InputError: nobody can be asked."""
+    ends = f"End run {run} for good, and begin" if open_still else "Begin"
+    confirm(f"{ends} with these lines? {_waits(made)}", yes=yes)
+
+
+def tell_started(fresh: str, made: Plan, digest: str, found: Preview, output: Format) -> None:
+    """Say which run goes back."""
+    if output is Format.TABLE:
+        say(fresh)
+    else:
+        emit({"run": fresh, "digest": digest, "plan": made.to_json(), "preview": found}, output)
+
+
+def _lines(made: Plan, found: Preview) -> Iterator[Sequence[Span]]:
+    from api.cli import plan_text
+
+    yield from plan_text.lines(made)
+    yield from plan_text.notices(made)
+    yield from plan_text.summary_lines(made)
+    yield from preview_text.lines(found)
+
+
+def tell_nothing(nothing: NothingToUndo, state: RunState | RunView, output: Format) -> None:
     """Say that the servers use what they used before; the run itself is left as it is."""
     if output is not Format.TABLE:
         emit({"run": "", "digest": "", "plan": None, "preview": None}, output)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -77,8 +77,8 @@ class ApprovalBody(BaseModel):
 class PreviewBody(BaseModel):
     """What would come of it: ids of steps that run (`would_run`), stay done, or are left undone.
 
-    `stops_at` are the gates where people decide next, `untouched` the servers that a rollback leaves alone. `digest`
-    and `shown` are of the plan back, for a rollback.
+    `stops_at` are the gates where people decide next, `untouched` the servers that a rollback leaves alone. `digest`,
+    `shown` and `plan` (as in the file of `certbridge plan --save`) are of the plan back, for a rollback.
     """
 
     model_config = ConfigDict(from_attributes=True)
@@ -95,6 +95,7 @@ class PreviewBody(BaseModel):
     untouched: list[str]
     digest: str = ""
     shown: list[plan_view.LanePlanBody] = []
+    plan: dict[str, Any] | None = None
 
 
 class Acted(BaseModel):
@@ -286,7 +287,7 @@ def _plan_back(here: Server, before: Plan, state: RunState, lane: str) -> Plan:
 
 def _back_preview(before: Plan, state: RunState, back: Plan, digest: str) -> PreviewBody:
     found = PreviewBody.model_validate(previews.rollback(before, state, back))
-    return found.model_copy(update={"digest": digest, "shown": plan_view.lane_bodies(back)})
+    return found.model_copy(update={"digest": digest, "shown": plan_view.lane_bodies(back), "plan": back.to_json()})
 
 
 def _acted(run: str, moved: Iterable[str], found: previews.Preview) -> Acted:

@@ -23,6 +23,7 @@ router = APIRouter(prefix="/api", tags=["journal"])
 Reader = Annotated[Person, asks(Permission.READ)]
 Auditor = Annotated[Person, asks(Permission.AUDIT)]
 Kinds = Annotated[list[Kind] | None, Query(description="Only events of these kinds; may be repeated.")]
+WithPlan = Annotated[bool, Query(description="Begin each run with its plan: {run, plan}, the plan null for `fleet`.")]
 _AT_ONCE = 1000
 
 
@@ -114,13 +115,13 @@ def verify_journal(who: Auditor, here: Here, run: str = "") -> VerifyBody:
         }
     },
 )
-def export_journal(who: Auditor, here: Here, run: str = "") -> StreamingResponse:
-    """Give all events, of *run* or of all runs, one a line."""
+def export_journal(who: Auditor, here: Here, run: str = "", plan: WithPlan = False) -> StreamingResponse:
+    """Give all events, of *run* or of all runs, one a line; with *plan* each run begins with a line of its own."""
     if run and run != FLEET:
         here.check_run(run)
     names = [run] if run else [FLEET, *_all_runs(here)]
     headers = {"Content-Disposition": f'attachment; filename="{run or "journal"}.ndjson"'}
-    return StreamingResponse(_lines(who, here, names), media_type="application/x-ndjson", headers=headers)
+    return StreamingResponse(_lines(who, here, names, plans=plan), media_type="application/x-ndjson", headers=headers)
 
 
 def event_body(who: Person, event: Event, nodes: frozenset[str] = frozenset()) -> EventBody:
@@ -140,9 +141,12 @@ def event_body(who: Person, event: Event, nodes: frozenset[str] = frozenset()) -
     )
 
 
-def _lines(who: Person, here: Server, names: list[str]) -> Iterator[bytes]:
+def _lines(who: Person, here: Server, names: list[str], *, plans: bool) -> Iterator[bytes]:
     scope = scope_of(who, here)
     for name in names:
+        if plans:
+            head = {"run": name, "plan": None if name == FLEET else here.journal.plan(name)}
+            yield json.dumps(head, ensure_ascii=False, sort_keys=True).encode() + b"\n"
         offset, total = 0, 1
         while offset < total:
             find = partial(lists.find_events, scope=scope, run=name, oldest_first=True, limit=_AT_ONCE, offset=offset)

@@ -133,7 +133,8 @@ def test_journal_is_verified_and_exported_by_who_may(seeded, there, tmp_path):
     assert (whole.exit_code, "the chain is whole" in whole.stdout) == (0, True)
     out = tmp_path / "out.ndjson"
     assert there("journal", "export", run, "--out", str(out), who="audrey").exit_code == 0
-    assert [json.loads(line)["n"] for line in out.read_text().splitlines()][:2] == [1, 2]
+    head, *events = (json.loads(line) for line in out.read_text().splitlines())
+    assert (head["run"], [one["n"] for one in events][:2]) == (run, [1, 2])
     assert there("journal", "verify", run).exit_code == 1
     assert there("runs", "report", run, "--out", str(tmp_path / "r.html"), who="viola").exit_code == 0
     assert run in (tmp_path / "r.html").read_text()

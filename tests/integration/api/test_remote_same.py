@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.integration.api.remote_world import far_side, served
-from tests.integration.cli.cli_world import pem_of
+from tests.integration.cli import cli_world
+from tests.integration.cli.cli_world import facts_of, pem_of
+from workflows.facts import FileFact, NodeFacts
 from workflows.journal import runs
 
 Said = tuple[int, str, str]
 FORMATS = ("table", "json")
+NOW = datetime.now(UTC)
 _RUN = re.compile(r"\b\d{8}-\d{4}-[a-z0-9]{4}\b")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00)?")
 
@@ -199,3 +205,78 @@ def test_a_survey(sides, output):
     with sides.seeded.world.worker(fail={"seoul/cms1/survey": "no route to host"}):
         said = sides.alike("survey", "-o", output, who="olga")
     assert (said[0], "no route to host" in said[2], "cms3" in said[1]) == (1, True, True)
+
+
+# ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_export_of_a_run(sides):
+    """Plan and events, byte for byte, to standard output and to a file; `fleet` has no plan."""
+    run = sides.seeded.waiting_run()
+    assert '"plan"' in sides.both("journal", "export", run, who="audrey")[1].splitlines()[0]
+    far = sides.far("journal", "export", "fleet", who="audrey")  # first, as its token is an event too
+    assert far == sides.here("journal", "export", "fleet")
+    out = sides.seeded.root / "out.ndjson"
+    sides.both("journal", "export", run, "--out", out, who="audrey")
+    far = out.read_bytes()
+    sides.here("journal", "export", run, "--out", out)
+    assert far == out.read_bytes()
+    assert "There is no run nothing" in sides.both("journal", "export", "nothing", who="audrey")[2]
+
+
+# ── going back ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def renewed(node: str, ends: datetime) -> NodeFacts:
+    """Return facts of a server whose services use what a run has made, the same ones each time: a plan holds them."""
+    del ends
+    facts = replace(facts_of(node, NOW + timedelta(days=10)), at=NOW.isoformat())
+    leaf = replace(facts.files[0].certificates[0], fingerprint=f"{node}-new")
+    key, name = "callbridge-1.key", "callbridge-1.crt"
+    new = (
+        FileFact(name=name, size=1000, certificates=(leaf,)),
+        FileFact(name=key, size=1700),
+        FileFact(name="ca.crt", size=1000, certificates=(replace(leaf, fingerprint="ca"),)),
+    )
+    services = tuple(replace(one, key=key, certificate=name) for one in facts.services)
+    return replace(facts, services=services, files=(*facts.files, *new))
+
+
+@pytest.fixture
+def done_run(sides) -> str:
+    """Give a run of two clusters that has ended well."""
+    world, run = sides.seeded.world, sides.seeded.waiting_run()
+    sides.here("gates", "approve", run, "--yes")
+    folder = world.sign(run, lambda chain: b"".join(map(pem_of, chain)))
+    sides.here("gates", "deliver", folder, "--run", run, by="olga")
+    world.advance(run)
+    sides.here("gates", "approve", run, "--yes")
+    world.advance(run)
+    assert sides.seeded.journal.state(run).outcome == "done"
+    return run
+
+
+@pytest.mark.parametrize("output", FORMATS)
+def test_the_way_back(sides, done_run, output, monkeypatch):
+    """It is previewed and begun; where everything is as before there is nothing to undo."""
+    words = ("runs", "rollback", done_run, "-o", output)
+    with sides.seeded.world.worker():
+        assert "nothing" in sides.alike(*words, "--preview", who="olga")[2]
+        monkeypatch.setattr(cli_world, "facts_of", renewed)
+        said = sides.alike(*words, "--preview", who="olga")
+        assert "old.crt" in said[1], said[2]
+        assert "Nobody can be asked" in sides.alike(*words, who="olga")[2]
+        far = sides.far(*words, "--yes", who="olga")
+        sides.seeded.world.say("runs", "cancel", "@latest", "--yes")
+        for one in sides.seeded.journal.runs(limit=1):
+            sides.seeded.journal.write(partial(runs.close_run, run=one.run, outcome="cancelled"))
+        here = sides.here(*words, "--yes", by="olga")
+    assert _timeless(far) == _timeless(here)
+    assert far[0] == 0
+    assert len({"".join(_RUN.findall(said[1])) for said in (far, here)}) == 2
+
+
+def test_no_way_back(sides):
+    """Of a survey, of a run that moves, of a lane that is not there."""
+    survey = sides.seeded.done_survey()
+    assert "has no rollback of its own" in sides.both("runs", "rollback", survey, who="olga")[2]
+    run = sides.seeded.world.ok("run", "--yes", "--cluster", "seoul", by="olga").strip()
+    assert "is at work on seoul" in sides.both("runs", "rollback", run, who="olga")[2]
+    sides.seeded.world.advance(run)
+    assert "has no lane nowhere" in sides.both("runs", "rollback", run, "--lane", "nowhere", who="olga")[2]
