@@ -1,11 +1,14 @@
 """The OpenAPI document, made true: what each operation asks for, and the problems that it may answer with.
 
 FastAPI describes parameters and bodies by itself. It does not know who is let in (`api.auth.identity`) and that every
-fault is a problem (RFC 9457), so both are added here.
+fault is a problem (RFC 9457), so both are added here. Examples of answers are in `examples.json`, by the name of their
+schema: what the API said of two small clusters, with lists cut short.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -31,6 +34,7 @@ _PROBLEMS = {
     "429": "Too many requests; try again later.",
     "503": "Something that is needed does not answer: a worker, or the journal.",
 }
+EXAMPLES = Path(__file__).parent / "examples.json"
 _EXAMPLE = {
     "type": "urn:certbridge:problem:PlanStale",
     "title": "The plan no longer fits the fleet.",
@@ -63,6 +67,7 @@ def _made(app: FastAPI) -> dict[str, Any]:
         "examples": [_EXAMPLE]
     }
     schemas |= schemas["Problem"].pop("$defs", {})
+    _add_examples(schemas)
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form of a 422, which we do not answer with
         schemas.pop(name, None)
     components["securitySchemes"] = {
@@ -79,6 +84,14 @@ def _made(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             _complete(path, operation, declared[path, method.upper()])
     return made
+
+
+def _add_examples(schemas: dict[str, Any]) -> None:
+    """Give each schema of an answer its example; a page of a list is made of that of its rows."""
+    for name, example in json.loads(EXAMPLES.read_text("utf-8")).items():
+        schemas[name]["examples"] = [example]
+        if (page := f"Page_{name}_") in schemas:
+            schemas[page]["examples"] = [{"items": [example], "total": 1, "next_offset": None}]
 
 
 def _routes(app: FastAPI) -> dict[tuple[str, str], APIRoute]:

@@ -59,3 +59,74 @@ def test_what_starts_something_takes_an_idempotency_key(document):
     for name in ("POST /api/runs", "POST /api/plans", "POST /api/surveys", "POST /api/runs/{run}/pause"):
         parameters = [one["name"] for one in dict(operations(document))[name]["parameters"]]
         assert "idempotency-key" in parameters, name
+
+
+ASKED_MOST = (
+    "/api/fleet",
+    "/api/nodes/{node}",
+    "/api/clusters/{cluster}",
+    "/api/runs",
+    "/api/runs/{run}",
+    "/api/runs/{run}/gates/{lane}/{name}",
+    "/api/runs/{run}/pause/preview",
+    "/api/certificates",
+    "/api/journal",
+    "/api/me",
+)
+SENT_MOST = (
+    "/api/surveys",
+    "/api/plans",
+    "/api/runs",
+    "/api/runs/{run}/pause",
+    "/api/runs/{run}/rollback",
+    "/api/runs/{run}/gates/{lane}/{name}/approve",
+    "/api/runs/{run}/deliveries",
+    "/api/tokens",
+    "/api/users",
+    "/api/webhooks",
+)
+
+
+# ── examples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def answered(document):
+    """Yield (name, name of the schema) of every good answer that is JSON of a shape of its own."""
+    for name, operation in operations(document):
+        for code, answer in operation["responses"].items():
+            reference = answer.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+            if code < "400" and reference:
+                yield name, reference.rpartition("/")[2]
+
+
+def test_every_example_fits_its_schema_and_says_nothing_more(document):
+    """Valid with formats, and without a name that the schema does not have: such an example has grown old."""
+    schemas = document["components"]["schemas"]
+    seen = 0
+    for name, schema in schemas.items():
+        for example in schema.get("examples", ()):
+            whole = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+            checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+            jsonschema.Draft202012Validator(whole, format_checker=checker).validate(example)
+            assert example.keys() <= schema["properties"].keys(), name
+            seen += 1
+    assert seen > 40
+
+
+def test_every_answer_of_the_main_routes_has_an_example(document):
+    schemas = document["components"]["schemas"]
+    have = {name for name, schema in answered(document) if schemas[schema].get("examples")}
+    wanted = {f"GET {path}" for path in ASKED_MOST} | {f"POST {path}" for path in SENT_MOST}
+    assert sorted(wanted - have) == []
+    assert len(have) > 35
+
+
+def test_no_example_has_grown_old(seeded):
+    """What is asked for most has the names that its example has, all of them."""
+    document = seeded.client().get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    run = seeded.waiting_run("seoul")
+    olga = seeded.signed_in("olga")
+    paths = dict(answered(document))
+    names = {"run": run, "node": "cms1", "cluster": "seoul", "lane": "seoul", "name": "sign"}
+    for path in ASKED_MOST:
+        (example,) = schemas[paths[f"GET {path}"]]["examples"]
+        assert olga.get(path.format(**names)).json().keys() == example.keys(), path
