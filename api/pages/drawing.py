@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from api.here import server
-from api.pages import texts, words
+from api.pages import sentences, texts, words
 from workflows.journal import gates
 from workflows.people import Permission, Person
 
@@ -94,6 +94,9 @@ def _environment() -> jinja2.Environment:
         "word": words.word,
         "mark": words.mark,
         "stage": words.stage,
+        "said": sentences.said,
+        "plainly": sentences.plainly,
+        "original": sentences.original,
     }
     return environment
 

@@ -1,8 +1,8 @@
 """The words of the pages in the reader's language, and times, lengths of time and numbers as that language writes them.
 
 Texts in the code are English and the keys of the catalogues in `api/locale`; `certbridge.pot` lists them all, and each
-language has one `.po` file that Babel reads at the first request. Sentences of problems, plans and the journal are not
-translated: they are the same everywhere, and a plan's sentences are part of what people approve.
+language has one `.po` file that Babel reads at the first request. Sentences of the core, as those of plans and of
+problems, are English there and told in the reader's language where they are shown (`api.pages.sentences`).
 """
 
 from __future__ import annotations

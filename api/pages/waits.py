@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
+from api.pages.sentences import said as in_words
 from api.pages.texts import gettext as _
 from api.pages.texts import moment, ngettext, span
 from api.pages.words import stage, word
 from api.run_view import LaneView, PartView, RunView
 from workflows.gate import SIGN
+from workflows.people import SYSTEM
 
 USUAL_S: Mapping[int, tuple[int, int]] = {
     50: (1, 10),
@@ -132,15 +136,15 @@ def _at_gate(lane: LaneView) -> Wait:
     name = word(waiting.name)
     texts = {
         "waiting": _("Waits for a decision at the gate “%(gate)s”.") % {"gate": name},
-        "rejected": _("%(who)s rejected it: %(reason)s")
-        % {"who": gate.data.get("decided_by", ""), "reason": gate.data.get("reason", "")},
+        "rejected": escape(_("%(who)s rejected it: %(reason)s"))
+        % {"who": gate.data.get("decided_by", ""), "reason": _reason(gate)},
     }
     text = texts.get(gate.status)
     if text is None:
         if not waiting.people:
             text = _("“%(gate)s” is approved; it goes on in a moment.") % {"gate": name}
             if waiting.name == SIGN and waiting.on != "the engine":
-                text = _("Waits for the issuer: %(what)s") % {"what": waiting.on}
+                text = escape(_("Waits for the issuer: %(what)s")) % {"what": in_words(waiting.on)}
         elif waiting.name == SIGN and waiting.who != "nobody":
             text = _("Approved. Waits for signed certificates: %(what)s") % {"what": waiting.on.partition(": ")[2]}
         else:
@@ -156,15 +160,21 @@ def _at_gate(lane: LaneView) -> Wait:
     )
 
 
+def _reason(gate: PartView) -> str:
+    """Return why a gate was rejected: a person's words as they are, the system's in the reader's language."""
+    reason = str(gate.data.get("reason", ""))
+    return in_words(reason) if gate.data.get("decided_by") == SYSTEM else reason
+
+
 def _next(lane: LaneView) -> Wait:
     following = next((part for part in lane.parts if part.status == "open"), None)
     if following is None:
         text = _("Waits for the engine to close the lane.")
     elif following.kind == "barrier":
-        text = _("Waits at the barrier: %(holds)s.") % {"holds": following.title.rstrip(".")}
+        text = escape(_("Waits at the barrier: %(holds)s.")) % {"holds": in_words(following.title.rstrip("."))}
     else:
         what = following.title or following.id
-        text = _("Waits for a worker to take up: %(what)s.") % {"what": what.rstrip(".")}
+        text = escape(_("Waits for a worker to take up: %(what)s.")) % {"what": in_words(what.rstrip("."))}
     return Wait(
         lane=lane.name,
         look="engine",
@@ -183,11 +193,13 @@ def _last(lane: LaneView) -> datetime | None:
 def _errors(lane: LaneView) -> Iterator[str]:
     """Yield what went wrong, each thing once; a few of them say enough."""
     told = dict.fromkeys(
-        f"{part.node or lane.name}: {part.error.get('text', '')} {part.error.get('remedy', '')}".strip()
+        Markup("{}: {} {}")
+        .format(part.node or lane.name, in_words(part.error.get("text")), in_words(part.error.get("remedy")))
+        .strip()
         for part in lane.parts
         if part.error and part.status in {"failed", "parked", "undone"}
     )
-    found = list(told) or ([lane.reason] if lane.reason and lane.status in {"stopped", "cancelled"} else [])
+    found = list(told) or ([in_words(lane.reason)] if lane.reason and lane.status in {"stopped", "cancelled"} else [])
     yield from found[:SHOWN]
     if len(found) > SHOWN:
         more = len(found) - SHOWN

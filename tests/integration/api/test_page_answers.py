@@ -111,6 +111,49 @@ def test_every_page_speaks_korean(web, world):
         assert faults_of(text) == [], page
 
 
+class _English(HTMLParser):
+    """Collects English sentences that are not marked so: text outside of lang="en" and of what is typed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        other = tag in {"code", "pre", "style", "script"} or dict(attrs).get("lang") == "en"
+        if other or (self._open and tag == self._open[-1]):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and tag == self._open[-1]:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        said = re.sub("`[^`]*`", "", data)  # a command line is the same in every language
+        if not self._open and re.search("[A-Za-z]{2,} [a-z]{2,} [a-z]{2,}", said):
+            self.found.append(data.strip())
+
+
+def test_an_english_sentence_on_a_korean_page_is_marked_so(web, world):
+    client = web.signed_in("anna")
+    client.headers["Accept-Language"] = "ko"
+    for page, (_, path) in pages_of(world, world.runs).items():
+        parser = _English()
+        parser.feed(client.get(path).text)
+        assert parser.found == [], page
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("gate-database", "writes to any node but cmscore1"), ("plan", "key and CSR")]
+)
+def test_where_people_approve_the_english_original_stands_beside_the_korean(web, world, name, said):
+    client = web.signed_in("anna")
+    client.headers["Accept-Language"] = "ko"
+    text = client.get(pages_of(world, world.runs)[name][1]).text
+    assert re.search(f'class="original small" lang="en">[^<]*{said}', text)
+    assert "을(를)" in text
+
+
 def test_what_a_run_waits_for_is_told_in_korean(web, world):
     client = web.signed_in("olivia")
     client.headers["Accept-Language"] = "ko"

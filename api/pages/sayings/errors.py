@@ -1,0 +1,87 @@
+"""What each kind of error says by itself, and its usual remedy (`workflows.errors`)."""
+
+from __future__ import annotations
+
+from api.pages.texts import N_
+
+TEMPLATES: tuple[str, ...] = (
+    # a person edits the input, or decides
+    N_("Something went wrong."),
+    N_("The input is wrong."),
+    N_("The inventory is wrong."),
+    N_("Several things are wrong."),
+    N_("A setting is wrong."),
+    N_("There is no plan that could be trusted."),
+    N_("What was asked for does not fit the inventory."),
+    N_("The servers use what they used before the run: there is nothing to undo."),
+    N_("The plan no longer fits the fleet."),
+    N_("Make a new plan with `certbridge plan --survey`."),
+    N_("The gate does not take this decision."),
+    N_("Whoever asked for the run may not approve it."),
+    N_("Ask another person to approve, or set `four_eyes: false` in the inventory for a fleet of one."),
+    N_("The gate was decided already."),
+    N_("See `certbridge gates show` for who decided and when."),
+    N_("This person has approved already."),
+    N_("Another person has to; `certbridge gates show` says who is missing."),
+    N_("What was approved is not what stands there now."),
+    N_("Look at it again with `certbridge gates show` and approve the new digest."),
+    N_("Another run holds these nodes."),
+    N_("Wait for that run to end, or cancel it with `certbridge runs cancel RUN`."),
+    N_("A person stopped the run."),
+    # a person may not, or is not known
+    N_("Nobody is signed in."),
+    N_("Sign in, or send a token: `certbridge login URL`."),
+    N_("You may not do this."),
+    N_("Ask an administrator for the role, or somebody who has it to do it."),
+    N_("There is no such thing."),
+    N_("It does not fit what is there already."),
+    N_("Too many attempts."),
+    N_("Wait, then try again."),
+    # a server
+    N_("The server did not do what it was asked."),
+    N_(
+        "Read commands and replies with `certbridge runs report RUN --out FILE`, mend the cause, then "
+        "`certbridge runs resume RUN`."
+    ),
+    N_("The server does not answer."),
+    N_("Check address, port and network; a run that stopped goes on with `certbridge runs resume RUN`."),
+    N_("The credential rests."),
+    N_("Correct the credential, then `certbridge doctor --credential {name}` wakes it."),
+    N_("The server refused the credential; it rests now and is tried nowhere else."),
+    N_("This credential was refused before and rests."),
+    N_("No password or key is known for this credential."),
+    N_("Set CERTBRIDGE_CREDENTIAL_<NAME>=user:password, or write it into credentials.yaml (mode 0600)."),
+    N_("The server's host key is not the pinned one; no password was sent."),
+    N_("Find out why. If the server was replaced on purpose, pin it again with `certbridge trust NODE --replace`."),
+    N_("No host key is pinned for this server."),
+    N_("Compare and store its fingerprint with `certbridge trust {node}`."),
+    N_("Compare and store it with `certbridge trust {node}`."),
+    N_("The server answered FAILURE."),
+    N_("The server answered something this release does not know."),
+    N_("The server asked a question the plan does not expect; it was not answered."),
+    N_("The connection died before the answer came; what the server did is not known."),
+    N_("The next attempt reads the server first; nothing is repeated blindly."),
+    N_("This line is not in the plan, so it was not sent."),
+    N_("Private keys are not read from servers unless the plan says so."),
+    N_("What was read back is not what was written."),
+    N_("The server is no longer as the plan expects."),
+    N_("Make a new plan from a new survey, or set the server back and `certbridge runs resume RUN`."),
+    N_("A port does not serve what it should."),
+    N_("Another worker took over; this one sends nothing more."),
+    # a CA
+    N_("The CA did not sign."),
+    N_("The CA is busy."),
+    N_("The CA refused the request."),
+    N_("A certificate or key does not fit."),
+    N_("A certificate of the chain is missing."),
+    N_("The certificate belongs to another key."),
+    N_("Names that were asked for are missing."),
+    # the engine's surroundings
+    N_("The engine cannot work."),
+    N_("No worker answers."),
+    N_("Start `certbridge up`."),
+    N_("The journal cannot be read or written."),
+    N_("The journal cannot be read or written. ({said})"),
+    N_("Make room on the disk, or bring the database back; the work then goes on from where it was."),
+    N_("A sealed row cannot be opened."),
+)
