@@ -120,7 +120,7 @@ def test_every_answer_of_the_main_routes_has_an_example(document):
 
 
 def test_no_example_has_grown_old(seeded):
-    """What is asked for most has the names that its example has, all of them."""
+    """What is asked for most has every name that its example has; a new one may come first to the answer."""
     document = seeded.client().get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     run = seeded.waiting_run("seoul")
@@ -129,4 +129,4 @@ def test_no_example_has_grown_old(seeded):
     names = {"run": run, "node": "cms1", "cluster": "seoul", "lane": "seoul", "name": "sign"}
     for path in ASKED_MOST:
         (example,) = schemas[paths[f"GET {path}"]]["examples"]
-        assert olga.get(path.format(**names)).json().keys() == example.keys(), path
+        assert example.keys() <= olga.get(path.format(**names)).json().keys(), path
