@@ -123,6 +123,10 @@ class Client:
         more: dict[str, Any] = {"files": files} if files is not None else {"json": dict(body or {})}
         return _json(self._send("POST", path, headers={"Idempotency-Key": str(uuid.uuid4())}, **more))
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Change what is at *path*, which may be said again, and return the answer. Raises: our errors."""
+        return _json(self._send("PATCH", path, json=dict(body)))
+
     def stream(self, path: str, *, after: int, **query: Any) -> Iterator[httpx2.ServerSentEvent]:
         """Yield the events of a stream as they come, those behind number *after*, until the server ends it.
 

@@ -155,6 +155,13 @@ def report(client: Client, run: str, out: Path | None) -> None:
     say(str(file))
 
 
+def runbook(client: Client, run: str, out: Path | None) -> None:
+    """As `runs runbook`."""
+    from api.cli.runs import show_runbook
+
+    show_runbook(client.read(f"/api/runs/{part(run_id(client, run))}/runbook").decode(), out)
+
+
 # ── journal ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def show_events(client: Client, run: str, output: Format) -> None:
     """As `journal show`."""

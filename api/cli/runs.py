@@ -217,24 +217,22 @@ def report(
     say(str(file))
 
 
+@over_api("runbook")
 def runbook(
     run: RunArgument,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else it is shown.")] = None,
 ) -> None:
     """Show what is done, in doubt and next in a database run, and the lines back; needs no engine."""
-    from workflows.errors import InputError
-    from workflows.plan import DATABASE, Plan
-    from workflows.runbook import render
+    from api.runbooks import runbook_of
 
     with open_journal() as journal:
         name = run_id(journal, run)
-        state = journal.state(name)
-        if state.kind != DATABASE:
-            raise InputError(
-                f"Run {name} is a {state.kind} run; only database runs have a runbook.",
-                remedy=f"`certbridge runs show {name}` tells how it stands, `runs report` every line.",
-            )
-        text = render(Plan.from_json(journal.plan(name)), state, now=now())
+        text = runbook_of(_plan(journal, name), journal.state(name), now())
+    show_runbook(text, out)
+
+
+def show_runbook(text: str, out: Path | None) -> None:
+    """Show a runbook, or write it to the file *out*."""
     if out is None:
         sys.stdout.write(text)  # as it is: no colours, and no line broken to the width of the terminal
         return

@@ -5,12 +5,14 @@ As every command here it acts for the account of the operating system and asks n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, Table, emit, note, say, show
 from api.cli.surroundings import account as who
 from api.cli.surroundings import load_settings, open_journal
@@ -41,12 +43,18 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="users", help="Accounts of people: who they are, their roles, how they come in.")
 
 
+@over_api("list_users", module="remote_users")
 def list_users(output: OutputOption = Format.TABLE) -> None:
     """List accounts with their roles."""
     from workflows.journal import accounts
 
     with open_journal() as journal:
         found = journal.read(accounts.every)
+    show_list(found, output)
+
+
+def show_list(found: Sequence[Account], output: Format) -> None:
+    """Show accounts."""
     if output is not Format.TABLE:
         emit({"users": found}, output)
         return
@@ -54,6 +62,7 @@ def list_users(output: OutputOption = Format.TABLE) -> None:
     show(Table(columns=("NAME", "DISPLAY", "ROLES", "GROUPS", "STATE"), rows=rows))
 
 
+@over_api("add", module="remote_users")
 def add(
     name: NameArgument,
     role: RolesOption = None,
@@ -64,8 +73,8 @@ def add(
     """Make an account and its invitation, by which its owner chooses a password."""
     from workflows.journal import accounts
 
-    grants = _grants(role or [])
-    _check_lines([display, *(group or [])])
+    grants = read_grants(role or [])
+    check_lines([display, *(group or [])])
     with open_journal() as journal:
         account = journal.write(
             lambda tx: accounts.add(tx, name=name, by=who(), display=display, grants=grants, groups=group or [])
@@ -73,12 +82,14 @@ def add(
         _invite(journal, account, output)
 
 
+@over_api("invite", module="remote_users")
 def invite(name: NameArgument, output: OutputOption = Format.TABLE) -> None:
     """Make a new invitation; earlier ones are void."""
     with open_journal() as journal:
         _invite(journal, _find(journal, name).account, output)
 
 
+@over_api("roles", module="remote_users")
 def roles(
     name: NameArgument,
     role: Annotated[list[str] | None, typer.Argument(metavar="[ROLE]…", help="ROLE, or ROLE@CLUSTER.")] = None,
@@ -88,25 +99,30 @@ def roles(
     """Replace the roles of an account; without any they are shown. Those from OIDC are not touched."""
     from workflows.journal import accounts
 
-    grants = _grants(role or [])
-    if grants and none:
-        raise InputError("Roles and --none do not go together.", remedy="Name the roles, or say --none.")
+    grants = read_grants(role or [], none=none)
     with open_journal() as journal:
         found = _find(journal, name)
         if grants or none:
             journal.write(lambda tx: accounts.set_grants(tx, found.account, grants, by=who()))
         found = journal.read(partial(accounts.get, account=found.account))
+    show_roles(found, output)
+
+
+def show_roles(found: Account, output: Format) -> None:
+    """Show the roles of an account."""
     if output is Format.TABLE:
         say(f"{found.name}: {_told(found.grants) or 'no role'}")
     else:
         emit(found, output)
 
 
+@over_api("disable", module="remote_users")
 def disable(name: NameArgument) -> None:
     """Shut somebody out at once: sessions end, tokens are revoked, invitations open nothing."""
     _set_active(name, active=False)
 
 
+@over_api("enable", module="remote_users")
 def enable(name: NameArgument) -> None:
     """Let somebody in again."""
     _set_active(name, active=True)
@@ -123,24 +139,33 @@ def bootstrap(output: OutputOption = Format.TABLE) -> None:
                 remedy="Make one with `certbridge users add NAME --role admin`.",
             )
         secret = journal.write(partial(accounts.invite, account="", by=who()))
-    _show_invitation("", secret, output)
+    show_invitation("", secret, _link(secret), output)
 
 
 def _invite(journal: Journal, account: str, output: Format) -> None:
     from workflows.journal import accounts
 
     found = journal.read(partial(accounts.get, account=account))
+    check_invited(found)
+    secret = journal.write(partial(accounts.invite, account=account, by=who()))
+    show_invitation(found.name, secret, _link(secret), output)
+
+
+def check_invited(found: Account) -> None:
+    """Return when this account can be invited. Raises: InputError."""
     if not found.active:
         raise InputError(f"{found.name} is shut out.", remedy=f"First `certbridge users enable {found.name}`.")
-    secret = journal.write(partial(accounts.invite, account=account, by=who()))
-    _show_invitation(found.name, secret, output)
 
 
-def _show_invitation(name: str, secret: str, output: Format) -> None:
+def _link(secret: str) -> str:
+    return f"{load_settings().public_url}/invitation#{secret}"
+
+
+def show_invitation(name: str, secret: str, link: str, output: Format) -> None:
+    """Show an invitation, which is shown this once."""
     from workflows.journal import accounts
 
     lasts = timedelta(seconds=accounts.INVITATION_S)
-    link = f"{load_settings().public_url}/invitation#{secret}"
     if output is not Format.TABLE:
         emit({"name": name, "secret": secret, "link": link, "lasts_s": lasts.total_seconds()}, output)
         return
@@ -154,21 +179,33 @@ def _set_active(name: str, *, active: bool) -> None:
     with open_journal() as journal:
         found = _find(journal, name)
         journal.write(partial(accounts.set_active, account=found.account, active=active, by=who()))
-    say(f"{found.name}: {'active' if active else 'shut out'}")
+    tell_active(found.name, active=active)
+
+
+def tell_active(name: str, *, active: bool) -> None:
+    """Say whether somebody may come in."""
+    say(f"{name}: {'active' if active else 'shut out'}")
 
 
 def _find(journal: Journal, name: str) -> Account:
     from workflows.journal import accounts
 
-    found = journal.read(partial(accounts.by_name, name=name))
+    return check_there(name, journal.read(partial(accounts.by_name, name=name)))
+
+
+def check_there(name: str, found: Account | None) -> Account:
+    """Return *found*, the account that was asked for by *name*. Raises: NotThere: it is None."""
     if found is None:
         raise NotThere(f"There is no account {name}.", remedy="See `certbridge users list`.")
     return found
 
 
-def _grants(said: list[str]) -> list[Grant]:
+def read_grants(said: Sequence[str], *, none: bool = False) -> list[Grant]:
+    """Return the grants that were named. Raises: InputError: one is no role, or some were named beside *none*."""
     from workflows.people import Role, read_grant
 
+    if said and none:
+        raise InputError("Roles and --none do not go together.", remedy="Name the roles, or say --none.")
     try:
         return [read_grant(one) for one in said]
     except ValueError as error:
@@ -177,7 +214,8 @@ def _grants(said: list[str]) -> list[Grant]:
         ) from None
 
 
-def _check_lines(texts: list[str]) -> None:
+def check_lines(texts: Sequence[str]) -> None:
+    """Return when each of *texts* is a line that can be shown anywhere. Raises: InputError."""
     for one in texts:
         if not one.isprintable() or len(one) > 200:
             raise InputError(f"{one!r} is no line of text.", remedy="Use at most 200 printable characters.")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,7 @@ from api.idempotency import Once
 from api.report import render
 from api.routes.plans import plan_of
 from api.routes.surveys import Started
+from api.runbooks import runbook_of
 from api.schemas import Body
 from api.scope import all_lanes, lanes_asked, plan_seen
 from workflows import actions
@@ -247,6 +248,18 @@ def report_run(who: Reader, here: Here, run: str) -> HTMLResponse:
     page = render(here.journal, run, transcripts=here.settings.transcripts_dir, now=datetime.now(UTC))
     # To be kept, not shown here: it stands alone, so its style is inside, which our own pages never allow.
     return HTMLResponse(page, headers={"Content-Disposition": f'attachment; filename="{run}.html"'})
+
+
+@router.get(
+    "/runs/{run}/runbook",
+    response_class=Response,
+    responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}},
+)
+def show_runbook(who: Reader, here: Here, run: str) -> Response:
+    """Give the runbook of a database run as Markdown: what is done, in doubt and next, and the lines back by hand."""
+    plan, state = _seen(who, here, run, "")
+    text = runbook_of(plan, state, datetime.now(UTC))
+    return Response(text, media_type="text/markdown; charset=utf-8")
 
 
 # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from api import runbooks
 from tests.integration.api.remote_world import far_side, served
 from tests.integration.cli import cli_world
 from tests.integration.cli.cli_world import facts_of, pem_of
 from workflows.facts import FileFact, NodeFacts
-from workflows.journal import runs
+from workflows.journal import accounts, runs
 
 Said = tuple[int, str, str]
 FORMATS = ("table", "json")
@@ -280,3 +281,45 @@ def test_no_way_back(sides):
     assert "is at work on seoul" in sides.both("runs", "rollback", run, who="olga")[2]
     sides.seeded.world.advance(run)
     assert "has no lane nowhere" in sides.both("runs", "rollback", run, "--lane", "nowhere", who="olga")[2]
+
+
+# ── accounts and runbooks ────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("output", FORMATS)
+def test_accounts(sides, output):
+    """Whoever manages them does it here and there alike; who may not is told so."""
+    assert "olga" in sides.both("users", "list", "-o", output, who="adam")[1]
+    here = sides.here("users", "add", "kim", "--role", "approver@seoul", "--group", "cab", "-o", output)
+    far = sides.far("users", "add", "lee", "--role", "approver@seoul", "--group", "cab", "-o", output, who="adam")
+    assert _secretless(far[1].replace("lee", "kim")) == _secretless(here[1])
+    assert (far[0], _secretless(far[2])) == (0, _secretless(here[2]))
+    for words in (
+        ("roles", "lee", "-o", output),
+        ("roles", "LEE", "viewer", "approver", "-o", output),
+        ("roles", "lee", "--none", "-o", output),
+        ("roles", "lee", "king"),
+        ("roles", "lee", "viewer", "--none"),
+        ("disable", "lee"),
+        ("invite", "lee"),
+        ("enable", "lee"),
+        ("invite", "nobody"),
+        ("add", "lee"),
+        ("add", "l ee"),
+    ):
+        sides.both("users", *words, who="adam")
+    assert [row.active for row in sides.seeded.journal.read(accounts.every) if row.name == "lee"] == [True]
+    assert sides.far("users", "disable", "lee", who="anna")[0] == 1
+    assert "machine of the engine" in sides.far("users", "bootstrap", who="adam")[2]
+
+
+def _secretless(text: str) -> str:
+    return re.sub(r"[\w-]{43}", "SECRET", text)
+
+
+def test_a_runbook(sides, monkeypatch):
+    """Only database runs have one; it is shown and written."""
+    run = sides.seeded.waiting_run("seoul")
+    assert "only database runs have a runbook" in sides.both("runs", "runbook", run, who="viola")[2]
+    monkeypatch.setattr(runbooks, "DATABASE", "renewal")
+    assert run in sides.alike("runs", "runbook", "@latest", who="viola")[1]
+    out = sides.seeded.root / "book.md"
+    assert sides.alike("runs", "runbook", run, "--out", out, who="viola")[1] == f"{out}\n"
