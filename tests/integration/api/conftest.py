@@ -10,11 +10,19 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from tests.postgres import postgres_server, postgres_url
 from workflows.journal import Journal, Transaction, accounts, entries
 from workflows.people import Grant, Permission, Role
 from workflows.settings import Settings, prepare_state
 
+__all__ = ["postgres_server", "postgres_url"]
+
 ORIGIN = "https://certbridge.test"
+
+
+def on_both(fixture: str) -> pytest.MarkDecorator:
+    """Return the mark of a test whose *fixture* (`web`, `seeded`) stands on SQLite and then on PostgreSQL."""
+    return pytest.mark.parametrize(fixture, ["sqlite", "postgresql"], indirect=True)
 
 
 class Web:
@@ -74,21 +82,29 @@ def web_class() -> type[Web]:
     return Web
 
 
+def _url(request: pytest.FixtureRequest) -> str:
+    """Return the URL of an empty database on PostgreSQL where the test says so (`on_both`), else ""."""
+    asked = getattr(request, "param", "sqlite") == "postgresql"
+    return str(request.getfixturevalue("postgres_url")) if asked else ""
+
+
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[Web]:
+def web(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Web]:
     """Give an application on an empty journal."""
-    settings = Settings.load({}, state=tmp_path / "state", fleet=tmp_path / "fleet.yaml", webhook_hosts="127.0.0.0/8")
+    chosen: dict[str, Any] = {"database_url": url} if (url := _url(request)) else {}
+    chosen["webhook_hosts"] = "127.0.0.0/8"
+    settings = Settings.load({}, state=tmp_path / "state", fleet=tmp_path / "fleet.yaml", **chosen)
     prepare_state(settings)
     with Journal.open(settings.database_url) as journal:
         yield Web(tmp_path, journal, settings)
 
 
 @pytest.fixture
-def seeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def seeded(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Give an application with two clusters, an account of each role, and a played worker (see `seeded`)."""
     from tests.integration.api.seeded import Seeded
 
-    made = Seeded(tmp_path, monkeypatch)
+    made = Seeded(tmp_path, monkeypatch, _url(request))
     made.people()
     yield made
     made.journal.close()

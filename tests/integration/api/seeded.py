@@ -49,10 +49,11 @@ PEOPLE: Mapping[str, tuple[Role | Grant, ...]] = {
 class Seeded(Web):
     """A web side and, beside it, the world in which a command line and a played worker live."""
 
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.world = World(root, monkeypatch)
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, url: str = "") -> None:
+        self.world = World(root, monkeypatch, url)
         self.world.fleet.write_text(FLEET)
-        settings = Settings.load({}, state=root / "state", fleet=root / "fleet.yaml")
+        chosen = {"database_url": url} if url else {}
+        settings = Settings.load({}, state=root / "state", fleet=root / "fleet.yaml", **chosen)
         prepare_state(settings)
         super().__init__(root, self.world.journal, settings)
 

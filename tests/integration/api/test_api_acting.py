@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from tests.integration.api.conftest import on_both
 from tests.integration.cli.cli_world import World
 from workflows.journal import accounts, asked, tables
 from workflows.journal.engines import parse, writing
@@ -111,6 +112,7 @@ def test_the_report_is_one_page_to_be_kept(seeded):
 
 
 # ── Idempotency-Key ──────────────────────────────────────────────────────────────────────────────────────────────────
+@on_both("seeded")
 def test_the_same_request_with_the_same_key_is_carried_out_once(seeded):
     seeded.world.beat()
     olga = seeded.signed_in("olga")
@@ -161,6 +163,7 @@ def test_a_plan_that_is_asked_for_again_has_the_status_of_the_first_time(seeded)
     assert olga.post("/api/plans", json={}).status_code == 200
 
 
+@on_both("seeded")
 def test_the_same_key_at_once_has_one_effect(seeded):
     seeded.world.beat()
     clients = [seeded.signed_in("olga") for _ in range(8)]
@@ -181,6 +184,7 @@ def test_the_same_key_at_once_has_one_effect(seeded):
     assert len(seeded.journal.runs()) == 1
 
 
+@on_both("seeded")
 def test_a_request_that_was_lost_may_be_made_again(seeded):
     seeded.world.beat()
     account = seeded.account("olga")

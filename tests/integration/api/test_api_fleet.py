@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from tests.integration.api.conftest import on_both
 from tests.integration.cli.cli_world import facts_of
 from workflows.facts import FileFact, TrustFact
 from workflows.journal import stock
@@ -39,6 +40,7 @@ def test_the_fleet_shows_days_left_and_who_did_not_answer(seeded):
     }
 
 
+@on_both("seeded")
 def test_a_later_survey_is_seen_at_once(seeded):
     seeded.survey(days=10)
     client = seeded.signed_in("viola")

@@ -6,11 +6,13 @@ import json
 
 import sqlalchemy as sa
 
+from tests.integration.api.conftest import on_both
 from workflows.journal import lists, tables
 from workflows.journal.engines import parse, writing
 from workflows.people import Permission
 
 
+@on_both("seeded")
 def test_events_are_paged_and_filtered(seeded):
     run = seeded.waiting_run("seoul")
     client = seeded.signed_in("audrey")
@@ -28,6 +30,7 @@ def test_events_are_paged_and_filtered(seeded):
     assert oldest["items"][0]["n"] == 1
 
 
+@on_both("seeded")
 def test_events_about_people_are_for_auditors(seeded):
     kinds = {kind.value for kind in lists.PEOPLE}
     seen = {one["kind"] for one in seeded.signed_in("audrey").get("/api/journal?limit=500").json()["items"]}
@@ -64,6 +67,7 @@ def test_the_export_is_one_event_a_line(seeded):
         assert seeded.signed_in(name).get("/api/journal/verify").status_code == 403
 
 
+@on_both("seeded")
 def test_a_person_of_one_cluster_sees_the_events_of_its_lanes_and_servers(seeded):
     run = seeded.waiting_run()
     events = seeded.signed_in("sol").get("/api/journal?limit=500").json()["items"]

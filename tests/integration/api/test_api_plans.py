@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.integration.api.conftest import on_both
 from tests.integration.cli.cli_world import pem_of
 from workflows.people import Grant, Permission, Role
 
@@ -63,6 +64,7 @@ def test_nothing_due_is_an_empty_plan_that_cannot_be_started(seeded):
     assert (answer.status_code, answer.json()["code"]) == (422, "PlanError")
 
 
+@on_both("seeded")
 def test_a_run_is_started_by_digest_and_remembers_who_made_the_plan(seeded):
     seeded.survey()
     plan = made(seeded.signed_in("olga"), clusters=["seoul"])

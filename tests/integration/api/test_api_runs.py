@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+from tests.integration.api.conftest import on_both
 
+
+@on_both("seeded")
 def test_runs_are_listed_newest_first_with_filters(seeded):
     survey = seeded.done_survey()
     waiting = seeded.waiting_run("seoul")
@@ -75,6 +78,7 @@ def test_the_plan_of_a_run_says_every_line(seeded):
     assert plan["summary"]["certificates"] == ["seoul/cms1/callbridge", "seoul/cms2/callbridge"]
 
 
+@on_both("seeded")
 def test_a_person_of_one_cluster_sees_the_lanes_of_that_cluster_alone(seeded):
     both, busan = seeded.waiting_run(), ""
     seeded.world.ok("runs", "cancel", both, "--yes")

@@ -11,34 +11,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
-import pytest
 import uvicorn
 
-from tests.integration.api.conftest import Web
-from tests.postgres import postgres_server, postgres_url
+from tests.integration.api.conftest import Web, on_both
 from workflows.journal import Journal, Kind, Transaction, gates
 from workflows.journal.lanes import raise_generation
 from workflows.journal.runs import create_run
 from workflows.people import Role
 from workflows.plan import Gate, Lane, Plan, Seq
-from workflows.settings import Settings, prepare_state
-
-__all__ = ["postgres_server", "postgres_url"]
 
 RUNS, LANES = ("r1", "r2", "r3"), 100
 DIGEST = "d" * 64
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def web(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Web]:
-    """Give an application on an empty journal of either kind."""
-    chosen = {"database_url": request.getfixturevalue("postgres_url")} if request.param == "postgresql" else {}
-    settings = Settings.load({}, state=tmp_path / "state", fleet=tmp_path / "fleet.yaml", **chosen)
-    prepare_state(settings)
-    with Journal.open(settings.database_url) as journal:
-        yield Web(tmp_path, journal, settings)
 
 
 @contextmanager
@@ -75,6 +59,7 @@ def open_gates(journal: Journal) -> list[str]:
     return [f"/api/runs/{run}/gates/c{n}/sign/approve" for run in RUNS for n in range(LANES)]
 
 
+@on_both("web")
 def test_two_approvers_at_once_on_300_gates_make_300_decisions(web: Web) -> None:
     """One decision each, in row, event and answers; the chains of events are whole."""
     paths = open_gates(web.journal)

@@ -1,6 +1,7 @@
 """schemathesis against the document, as each role: no 500, answers as described, and 403 where one may not.
 
-The streams of live events are left out: they do not end. Ids in paths are real ones half of the time.
+The stream of all live events is left out: it does not end; that of a run is asked for where the run is over. Ids in
+paths are real ones half of the time. One role is tried on PostgreSQL too, which refuses more than SQLite.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.integration.api.seeded import PEOPLE
-from workflows.people import PERMISSIONS, Permission
+from workflows.people import PERMISSIONS, WHOLE_FLEET, Grant, Permission
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 2
-ROLES = ("viola", "olga", "anna", "audrey", "adam")
-ENDLESS = ("/api/events", "/api/runs/{run}/events")
+ROLES = ("viola", "olga", "anna", "audrey", "adam", "sol")
+ENDLESS = "/api/events"
+ENDING = "/api/runs/{run}/events"
 BOUNDED = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -51,18 +53,21 @@ def behind(seeded):
         "name": ["sign"],
         "account": [seeded.account("viola")],
     }
+    seeded.over = done
     return seeded
 
 
-@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize(
+    ("seeded", "name"), [*(("sqlite", name) for name in ROLES), ("postgresql", "olga")], indirect=["seeded"]
+)
 def test_the_api_keeps_its_word_to_everybody(behind, name):
-    held = {permission.value for role in PEOPLE[name] for permission in PERMISSIONS[role]}
+    held = {permission.value for grant in PEOPLE[name] for permission in _permissions(grant)}
     schema = schemathesis.openapi.from_asgi("/openapi.json", behind.app)
     headers = {"Authorization": f"Bearer {behind.token(name)}"}
     tried = 0
     for found in schema.get_all_operations():
         operation = found.ok()
-        if operation.path in ENDLESS:
+        if operation.path == ENDLESS:
             continue
         behind.world.beat()
         asked = operation.definition.raw.get("x-permission", "")
@@ -71,6 +76,12 @@ def test_the_api_keeps_its_word_to_everybody(behind, name):
             _ask(behind, operation, mode, headers, may=not asked or asked in held)
     assert tried > 30
     assert set(held) <= {one.value for one in Permission}
+
+
+def _permissions(grant):
+    if isinstance(grant, Grant):
+        return PERMISSIONS[grant.role] - (WHOLE_FLEET if grant.cluster else frozenset())
+    return PERMISSIONS[grant]
 
 
 def _ask(behind, operation, mode, headers, *, may):
@@ -88,11 +99,17 @@ def _ask(behind, operation, mode, headers, *, may):
         for key, values in behind.ids.items():
             if key in (case.path_parameters or {}) and data.draw(st.booleans()):
                 case.path_parameters[key] = data.draw(st.sampled_from(values))
+        if operation.path == ENDING:
+            case.path_parameters["run"] = behind.over
         answer = case.call(headers=headers)
-        if mode is GenerationMode.POSITIVE and not may:
+        # What the document takes may hold the character NUL, which is refused before anybody is asked for.
+        if mode is GenerationMode.POSITIVE and not may and "the character NUL" not in answer.text:
             assert answer.status_code == 403, f"{operation.label}: {answer.status_code} {answer.text}"
         if not may:
             assert answer.status_code in {400, 403, 404, 405, 422}, operation.label
-        case.validate_response(answer, checks=CHECKS, headers=headers)
+        # The document describes a stream as text, as OpenAPI 3.1 can; schemathesis would hold each event to that.
+        left_out = {response_schema_conformance} if operation.path == ENDING else set()
+        checks = [one for one in CHECKS if one not in left_out]
+        case.validate_response(answer, checks=checks, headers=headers)
 
     ask()

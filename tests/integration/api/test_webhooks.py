@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tests.integration.api.conftest import on_both
 from workers import webhooks as sending
 from workers.webhooks import Sender
 from workflows.journal import lanes, runs, telling, webhooks
@@ -149,6 +150,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.usefixtures("public")
+@on_both("web")
 def test_what_happens_is_told_signed_and_without_words(web, admin, receiver, sender):
     hook = make(admin, receiver)
     create(web)
@@ -166,6 +168,7 @@ def test_what_happens_is_told_signed_and_without_words(web, admin, receiver, sen
     assert len(receiver.got) == 2
 
 
+@on_both("web")
 def test_it_is_written_with_the_event_or_not_at_all(web, admin, receiver, sender):
     hook = make(admin, receiver)
     with pytest.raises(RuntimeError):
@@ -188,6 +191,7 @@ def _create_and_fail(tx) -> None:
     raise RuntimeError("no")
 
 
+@on_both("web")
 def test_one_is_told_only_of_what_one_asked_for(web, admin, receiver, sender):
     make(admin, receiver, kinds=["run.closed"])
     create(web)
@@ -204,6 +208,7 @@ def test_an_outage_has_a_name_of_its_own():
 
 
 @pytest.mark.usefixtures("public")
+@on_both("web")
 def test_a_refused_message_is_tried_again_later_under_the_same_id(web, admin, receiver, sender):
     hook = make(admin, receiver)
     receiver.status, receiver.said = 503, b"not\x00now " + b"x" * 5000
@@ -262,6 +267,7 @@ def test_a_long_queue_is_given_up_within_its_day(web, admin, receiver):
     assert [one["state"] for one in history(admin, hook)] == ["given up"] * 3
 
 
+@on_both("web")
 def test_what_ended_is_forgotten_after_a_month_and_not_before(web, admin, receiver, sender):
     hook = make(admin, receiver)
     create(web)
@@ -292,6 +298,7 @@ def test_waits_grow_and_end_within_a_day():
     assert (waits[0], waits[-1]) == (5, 6 * 3600)
 
 
+@on_both("web")
 def test_after_a_day_it_is_given_up(web, admin, receiver, sender):
     hook = make(admin, receiver)
     create(web)
@@ -418,6 +425,7 @@ def test_auditors_see_where_it_goes_and_not_what_opens_it(web, admin, receiver, 
     assert "hidden-word" not in token.get("/api/webhooks").text
 
 
+@on_both("web")
 def test_switched_off_nothing_is_told_and_removed_nothing_is_left(web, admin, receiver, sender):
     hook = make(admin, receiver)
     path = f"/api/webhooks/{hook['webhook']}"

@@ -52,9 +52,9 @@ HOST_KEYS = {
 
 
 class World:
-    """One state directory, one inventory, one journal; `say` runs a command in it."""
+    """One state directory, one inventory, one journal (on SQLite without a *url*); `say` runs a command in it."""
 
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, url: str = "") -> None:
         self.root = root
         self.ca: CA = make_ca(now=datetime.now(UTC))
         self._monkeypatch = monkeypatch
@@ -65,7 +65,9 @@ class World:
         (root / "state").mkdir(mode=0o700)
         self.fleet = root / "fleet.yaml"
         self.fleet.write_text(FLEET)
-        url = f"sqlite:///{root / 'state' / 'journal.db'}"
+        if url:
+            monkeypatch.setenv("CERTBRIDGE_DATABASE_URL", url)
+        url = url or f"sqlite:///{root / 'state' / 'journal.db'}"
         empty_journal.put(url)
         self.journal = Journal.open(url)
 
