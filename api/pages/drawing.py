@@ -7,10 +7,12 @@ Content-Security-Policy allows no script and no style but our own files (`api/pr
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import jinja2
 from fastapi import Request
@@ -37,6 +39,12 @@ def draw(request: Request, template: str, *, status: int = 200, **values: Any) -
 def now() -> datetime:
     """Return the time by which pages say how long ago something was."""
     return datetime.now(UTC)
+
+
+def narrowed(path: str, asked: Mapping[str, str]) -> str:
+    """Return the address of *path* with what is *asked* of it, to be followed by one more: "/runs?kind=survey&"."""
+    query = urlencode({name: value for name, value in asked.items() if value})
+    return f"{path}?{query}&" if query else f"{path}?"
 
 
 def theme_of(request: Request) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from fastapi import APIRouter, Request, Response
 
 from api.auth.identity import check_clusters
 from api.here import Here
-from api.pages.drawing import draw
+from api.pages.drawing import draw, narrowed
 from api.pages.reading import Reader
 from api.routes import journal
 from api.schemas import Offset
@@ -37,7 +35,6 @@ def show_journal(
     if verify:
         check_clusters(who, Permission.AUDIT, [""])
     asked = {"run": run, "kind": kind, "node": node, "actor": actor}
-    query = urlencode({name: value for name, value in asked.items() if value})
     return draw(
         request,
         "journal.html",
@@ -47,6 +44,5 @@ def show_journal(
         verified=journal.verify_journal(who, here, run=run) if verify else None,
         offset=offset,
         limit=LIMIT,
-        query=f"{query}&" if query else "",
-        address=f"/journal?{query}&" if query else "/journal?",
+        address=narrowed("/journal", asked),
     )

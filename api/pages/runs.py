@@ -15,7 +15,7 @@ from sse_starlette import ServerSentEvent
 from api.auth.identity import asks
 from api.here import Here, Server
 from api.pages import gantt, texts
-from api.pages.drawing import draw, now
+from api.pages.drawing import draw, narrowed, now
 from api.pages.grid import grid
 from api.pages.reading import Reader, Seen, operates, seen_run
 from api.pages.waits import waits
@@ -50,8 +50,6 @@ def list_runs(
     """List runs, newest first."""
     asked: dict[str, Any] = {"kind": kind, "status": status, "cluster": cluster, "requested_by": requested_by}
     page = routes.list_runs(who, here, **asked, limit=LIMIT, offset=offset)
-    query = urlencode({name: value for name, value in asked.items() if value})
-    address = f"/runs?{query}&" if query else "/runs?"
     return draw(
         request,
         "runs.html",
@@ -60,7 +58,7 @@ def list_runs(
         clusters=_clusters(who, here),
         offset=offset,
         limit=LIMIT,
-        address=address,
+        address=narrowed("/runs", asked),
     )
 
 

@@ -180,7 +180,7 @@ def show_about(who: Oneself, here: Here, request: Request) -> Response:
         "settings_about.html",
         workers=here.journal.read(partial(stock.workers, within_s=60)),
         version=request.app.version,
-        oidc=getattr(here.settings, "oidc_name", "") if getattr(here.settings, "has_oidc", False) else "",
+        oidc=here.settings.oidc_name if here.settings.has_oidc else "",
         flower=flower_for(who, here),
     )
 

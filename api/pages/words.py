@@ -6,13 +6,14 @@ Each status also has a mark, so that nothing is told by colour alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from api.pages import texts
 from api.pages.texts import N_, gettext
 from workflows.gate import SIGN
 from workflows.plan import DATABASE
 
+T = TypeVar("T")
 STATUSES: Mapping[str, str] = {
     "open": N_("not begun"),
     "ready": N_("ready"),
@@ -193,7 +194,7 @@ _ALL: tuple[Mapping[str, str], ...] = (
 
 def word(name: str) -> str:
     """Return what *name* is called; a word that is not known is shown as it is."""
-    return next((gettext(every[name]) for every in _ALL if name in every), name)
+    return _called(name, next((every for every in _ALL if name in every), {}))
 
 
 def mark(status: str) -> str:
@@ -203,18 +204,17 @@ def mark(status: str) -> str:
 
 def stage(number: int, kind: str = "") -> str:
     """Return what a stage of a plan of this *kind* is called."""
-    found = (DATABASE_STAGES if kind == DATABASE else STAGES).get(number)
-    return gettext(found) if found else str(number)
+    return _called(number, DATABASE_STAGES if kind == DATABASE else STAGES)
 
 
 def question(gate: str) -> str:
     """Return what is asked at a gate."""
-    return gettext(GATE_QUESTIONS[gate]) if gate in GATE_QUESTIONS else gate
+    return _called(gate, GATE_QUESTIONS)
 
 
 def action(name: str) -> str:
     """Return what is done to a run."""
-    return gettext(ACTIONS[name]) if name in ACTIONS else name
+    return _called(name, ACTIONS)
 
 
 def waiting(gate: Any) -> str:
@@ -244,9 +244,14 @@ def span(pair: tuple[int, int]) -> str:
 
 def verdict(state: str) -> str:
     """Return what came of a line."""
-    return gettext(VERDICTS[state]) if state in VERDICTS else state
+    return _called(state, VERDICTS)
 
 
 def delivery(state: str) -> str:
     """Return what came of a delivery of a webhook."""
-    return gettext(DELIVERIES[state]) if state in DELIVERIES else state
+    return _called(state, DELIVERIES)
+
+
+def _called(name: T, known: Mapping[T, str]) -> str:
+    """Return what *name* is called among *known*; what is not known is shown as it is."""
+    return gettext(known[name]) if name in known else str(name)

@@ -216,6 +216,15 @@ def test_a_part_that_is_loaded_for_a_live_page_leads_to_signing_in_when_the_sess
     assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/sign-in")
 
 
+def test_links_of_a_list_keep_what_it_is_narrowed_to(web, world):
+    client = web.signed_in("audrey")
+    assert (
+        'href="/journal?kind=note&amp;actor=oscar&amp;verify=yes"' in client.get("/journal?actor=oscar&kind=note").text
+    )
+    assert 'href="/journal?verify=yes"' in client.get("/journal").text
+    assert 'href="/journal?kind=step_done&amp;offset=50"' in client.get("/journal?kind=step_done").text
+
+
 def test_static_files_are_ours_and_named_by_what_they_hold(web, world):
     text = web.client().get("/sign-in").text
     addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', text)
