@@ -3,7 +3,7 @@
     fleet trust survey plan run runs gates journal database   the commands, one module each
     running                                                   up, down, doctor, demo, simulator, worker, beat
     elsewhere remote                                          login, and the commands over the API of another machine
-    output progress surroundings                              what they share: printing, waiting, settings, identity
+    output progress surroundings metavars                     what they share: printing, waiting, settings, identity
     following plan_text run_text gate_text reading_plans      what they show and start
     reference                                                 writes docs/reference/cli.md from all of this
 
@@ -21,12 +21,17 @@ import typer
 from typer.core import TyperGroup
 
 from api.cli import database, elsewhere, fleet, gates, journal, plan, run, running, runs, survey, trust, users
+from api.cli.metavars import name_values
 from api.cli.output import note, show_error
 from workflows.errors import CertbridgeError
 
 
 class _Commands(TyperGroup):
     """All commands; whatever goes wrong in one ends as a sentence, a remedy and an exit code."""
+
+    def __init__(self, **said: Any) -> None:
+        super().__init__(**said)
+        name_values(self.commands)
 
     def invoke(self, ctx: Any) -> Any:
         """Carry out the command that was asked for."""

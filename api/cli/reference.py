@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from api.cli.metavars import in_usage, value_of
+
 _HEAD = """\
 # The command line
 
@@ -49,7 +51,7 @@ def _commands(group: Any, path: str) -> Iterator[str]:
         if hasattr(command, "commands"):
             yield from _commands(command, here)
             continue
-        words = " ".join(_argument(each) for each in command.params if each.param_type_name == "argument")
+        words = " ".join(in_usage(each) for each in command.params if each.param_type_name == "argument")
         rows = "".join(_rows(command))
         text = " ".join((command.help or "").split())
         yield f"\n## `{here}`\n\n    {f'{here} [OPTIONS] {words}'.strip()}\n\n{text}\n"
@@ -57,17 +59,14 @@ def _commands(group: Any, path: str) -> Iterator[str]:
             yield f"\n{_OPTIONS}{rows}"
 
 
-def _argument(parameter: Any) -> str:
-    name = str(parameter.metavar or parameter.name.upper())
-    return name if parameter.required or name.startswith("[") else f"[{name}]"
-
-
 def _rows(command: Any) -> Iterator[str]:
     for each in command.params:
         if each.param_type_name == "argument":
-            yield _row(_argument(each), each.help)
+            yield _row(in_usage(each), each.help)
         elif not each.hidden and each.name not in {"install_completion", "show_completion"}:
-            names = ", ".join(f"`{name}`" for name in (*each.opts, *each.secondary_opts))
+            value = value_of(each)
+            after = f" {value}" if value else ""
+            names = ", ".join(f"`{name}{after}`" for name in (*each.opts, *each.secondary_opts))
             yield _row(names, f"{each.help or ''}{_default(each)}")
 
 
