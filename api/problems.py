@@ -93,9 +93,13 @@ def problem_of(error: CertbridgeError) -> Problem:
     )
 
 
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""Names of RFC 9110, which Python has from 3.13 on: a code must not depend on Python's release."""
+
+
 def plain_problem(status: int, detail: str = "", remedy: str = "") -> Problem:
     """Return the problem of a bare HTTP status."""
-    phrase = HTTPStatus(status).phrase
+    phrase = _PHRASES.get(status) or HTTPStatus(status).phrase
     code = phrase.title().replace(" ", "").replace("-", "")
     return Problem(
         type="about:blank", title=phrase, status=status, detail=detail or f"{phrase}.", code=code, remedy=remedy

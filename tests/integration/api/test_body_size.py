@@ -23,6 +23,8 @@ def test_a_large_request_is_refused_before_it_is_read(web):
     answer = web.client().post("/api/plans", content=b"x" * (SMALL + 1))
     assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    # The name of RFC 9110, whichever one this Python has for 413.
+    assert (answer.json()["code"], answer.json()["title"]) == ("ContentTooLarge", "Content Too Large")
 
 
 def test_what_does_not_tell_its_length_is_counted(web):
