@@ -19,26 +19,11 @@ from functools import cache, lru_cache
 from markupsafe import Markup, escape
 
 from api.pages import texts, words
-from api.pages.sayings import accounts, errors, plans, refusals
+from api.pages.sayings import accounts, deliveries, errors, plans, refusals, runs
 
 WORDS = frozenset(
-    {
-        "backup",
-        "ca",
-        "cluster",
-        "date",
-        "file",
-        "key",
-        "lane",
-        "m",
-        "n",
-        "name",
-        "node",
-        "primary",
-        "process",
-        "run",
-        "service",
-    }
+    {"backup", "ca", "cluster", "date", "file", "key", "lane", "limit", "m", "n", "name", "node", "part", "primary"}
+    | {"process", "run", "service", "usage", "value"}
 )
 NAMES = frozenset({"files", "gates", "lanes", "names", "nodes", "stores"})
 SAID = frozenset({"also", "count", "ending", "failed", "how", "left", "stay", "waits", "what", "when", "why"})
@@ -51,6 +36,8 @@ TEMPLATES: tuple[str, ...] = (
     *errors.TEMPLATES,
     *refusals.TEMPLATES,
     *accounts.TEMPLATES,
+    *deliveries.TEMPLATES,
+    *runs.TEMPLATES,
 )
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _LIST = r"[^\s,;]+(?:, [^\s,;]+)*?(?: and \d+ more)?"
@@ -154,6 +141,9 @@ def _value(name: str, value: str) -> Markup:
 
 def _parts(text: str) -> Markup | None:
     """Return *text* piece by piece: lines, sentences, what stands between semicolons, and what a name is said of."""
+    before, colon, after = text.partition(": ")
+    if colon and _PLACE.fullmatch(before) and (rest := _whole(after)) is not None:
+        return escape(before) + colon + rest
     for between in ("\n", ". ", "; "):
         pieces = text.split(between)
         if len(pieces) > 1:
@@ -162,7 +152,6 @@ def _parts(text: str) -> Markup | None:
             if any(one is not None for one in found):
                 shown = [_english(one) if ours is None else ours for one, ours in zip(pieces, found, strict=True)]
                 return escape(between).join(shown)
-    before, colon, after = text.partition(": ")
     if colon and after:
         name = escape(before) if _PLACE.fullmatch(before) else _whole(before)
         rest = _whole(after) or _parts(after)
@@ -177,9 +166,11 @@ def _piece(text: str, *, dot: bool) -> Markup | None:
         return found.removesuffix(".")
     if found := _whole(text) or _parts(text):
         return found
-    # A sentence that ends a longer text has its full stop, where its template may have none.
-    short = _whole(text[:-1]) if text.endswith(".") else None
-    return None if short is None else short + "."
+    # Findings and sentences that are joined to one text gain a full stop, or lose it.
+    for other in (text.removesuffix("."), f"{text}."):
+        if other != text and (found := _whole(other)) is not None:
+            return found + "." if len(other) < len(text) else found.removesuffix(".")
+    return None
 
 
 def _holds(sentence: str, literal: Iterable[str]) -> bool:

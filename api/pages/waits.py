@@ -117,7 +117,7 @@ def _operation(lane: LaneView, part: PartView) -> Wait:
         at = moment(datetime.fromisoformat(str(data["silent_since"])))
         more.append(_("The server does not answer since %(at)s; that may be its restart.") % {"at": at})
     if data.get("status"):
-        more.append(_("The server says: %(said)s") % {"said": data["status"]})
+        more.append(escape(_("The server says: %(said)s")) % {"said": in_words(str(data["status"]))})
     return Wait(
         lane=lane.name,
         look="engine",

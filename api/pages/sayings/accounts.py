@@ -97,4 +97,8 @@ TEMPLATES: tuple[str, ...] = (
     N_("See the list of deliveries."),
     N_("There is no such webhook."),
     N_("See the list of webhooks."),
+    N_("its secret is gone; make a new one"),
+    N_("no answer ({name})"),
+    N_("no answer within {n} s"),
+    N_("not sent: {name} does not allow its address"),
 )

@@ -115,7 +115,7 @@ TEMPLATES: tuple[str, ...] = (
     N_("unknown {kind} {files}"),
     N_("There is no plan {digest}."),
     N_("Make it again: it may have been forgotten."),
-    N_("This Idempotency-Key was used for another request."),
+    N_("This Idempotency-Key was used for another request, or before a change of roles."),
     N_("Take a fresh key for each request."),
     N_("The request with this Idempotency-Key is being carried out."),
     N_("Ask again in a moment, as it was."),
@@ -231,6 +231,10 @@ TEMPLATES: tuple[str, ...] = (
     N_("The plan back is not the one you looked at."),
     N_("Look at its preview again."),
     # runs
+    N_("Run {run} is a {word} run; only database runs have a runbook."),
+    N_("`certbridge runs show {run}` tells how it stands, `runs report` every line."),
+    N_("Run {run} is no survey."),
+    N_("Leave it out."),
     N_("There is no run {run} in the journal."),
     N_("See the list of runs."),
     N_("Run {run} has no lane {lane}."),
@@ -278,4 +282,7 @@ TEMPLATES: tuple[str, ...] = (
     N_("event {n} is missing or out of order: {m} stands in its place"),
     N_("event {n} does not follow the event before it"),
     N_("event {n} was changed"),
+    # what no request may hold
+    N_("The request holds the character NUL."),
+    N_("See /api/surveys."),
 )

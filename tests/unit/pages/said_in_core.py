@@ -97,7 +97,7 @@ def refusals_in(module: str) -> dict[str, int]:
         names = {one.id for arg in given for one in ast.walk(arg) if isinstance(one, ast.Name)}
         given += [
             one.value
-            for one in ast.walk(scope)
+            for one in (*ast.walk(scope), *tree.body)
             if isinstance(one, ast.Assign) and {_name(target) for target in one.targets} & names
         ]
         for node in (each for arg in given for each in _outermost(arg)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from markupsafe import escape
@@ -106,10 +107,17 @@ def english(sentence: str) -> bool:
 
 
 # ── what modules say ─────────────────────────────────────────────────────────────────────────────────────────────────
+HERE = Path(__file__).parent
+WORKERS = (
+    *("attempt", "connections", "context", "control", "credentials", "files", "issuers", "login", "outage_circuit"),
+    *("rollback", "served", "session", "shell"),
+)
 WHOLE = (
     "workflows/gate.py",
     "workflows/papers.py",
     "workflows/actions.py",
+    "workflows/preview.py",
+    *(f"workflows/x509/{name}.py" for name in ("acceptance", "chain", "match", "pile", "renewal")),
     "workflows/people.py",
     "workflows/inventory/selecting.py",
     *(f"workflows/journal/{name}.py" for name in ("accounts", "asked", "entries", "gates", "lanes", "runs", "votes")),
@@ -119,6 +127,9 @@ WHOLE = (
 )
 """Modules in which every sentence has a template."""
 REFUSALS = (
+    "workflows/journal/claims.py",
+    *(f"workers/{name}.py" for name in WORKERS),
+    *(f"workers/steps/{path.name}" for path in sorted((ROOT / "workers/steps").glob("*.py"))),
     "workflows/journal/store.py",
     "workflows/journal/webhooks.py",
     *(
@@ -129,32 +140,12 @@ REFUSALS = (
     ),
 )
 """Modules of which errors and findings have templates; what else they say stands on no page."""
-ONLY_INSIDE = {
-    # pieces that stand in longer sentences, which plans and tests above show as a whole
-    "delivered its certificates", "made its plan", "asked for this run", "7 7 and may not approve it.",
-    "not enough people", "7 and 7 more", " and 7 more", " (and 7 more)",
-    "is 7 and did not answer the last survey: 77", "is 7 and could not be read by the last survey: 7; 7",
-    "7 Then survey again.", "7 Then run `certbridge survey`.", "7: its last survey failed: 77",
-    "7 by its own status, but the inventory says `database: 7`",
-    "7 as the primary, which is no joined node of the inventory",
-    "is in no cluster now", "is not in sync", "7 7: what the acting primary has and it does not is lost",
-    "7: 7 is the primary because a person said so; by status 7",
-    " has no certificate yet: there is nothing to put back", ": 7 cannot be read: no way back except the backup",
-    ": its key 7 is not there: no way back except the backup", ": 7 has expired: no way back except the backup",
-    "joins 7; its data is overwritten by that of 7",
-    "stays off; its files are set", "uses its new certificate", "uses its old certificate again",
-    "stays off; its old files are set", "was left off by that run; it is on again, with its old certificate",
-    " by a second person, since the primary was named by hand", "approval7 of the way back of 7: 7",
-    " by a second person, since the primary was named by hand,", "that 7 is dissolved",
-    "of the rebuild of 7 on the data of 7",
-    "approval7 7; the data of every other joined node is overwritten; only the backups have it then",
-    "there is no way back except the backups (the old files of 7 are none, see the notices)", "approval7 7; 77; 7",
-    "each of 7 and 7", "7: 7 restarts the local Call Bridge", "all the clusters that this is about",
-    # what events and tasks are called, and what only the log or a developer reads
-    "bootstrap token made", "the lane was resumed", "Somebody else wrote to the chain of run 7 meanwhile.",
-    "The journal is closed.", "A function that writes may not hand in another one and wait for it.",
-    "no ID token", "change of password", "only letters that can be printed, and line ends",
-}  # fmt: skip
+ONLY_INSIDE = frozenset(
+    line.replace("␣", " ")
+    for line in (HERE / "pieces_of_sentences.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+"""Pieces that stand in longer sentences only, and what is on no page; "7" is a value, "␣" a blank in front."""
 
 
 @pytest.mark.parametrize("module", WHOLE)
@@ -175,6 +166,15 @@ def test_every_kind_of_error_has_its_message_and_remedy_in_the_catalogues():
 
 def untold(sentence: str) -> bool:
     return sentence not in ONLY_INSIDE and english(sentence)
+
+
+COMPOSED = [line.replace("\\n", "\n") for line in (HERE / "whole_sentences.txt").read_text().splitlines()]
+"""Sentences of which modules say only the pieces."""
+
+
+@pytest.mark.parametrize("sentence", COMPOSED, ids=range(len(COMPOSED)))
+def test_a_sentence_of_several_pieces_is_korean_as_a_whole(sentence):
+    assert not english(sentence), sentences.said(sentence)
 
 
 # ── how a sentence is found ──────────────────────────────────────────────────────────────────────────────────────────
