@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 
 from markupsafe import Markup, escape
 
-from api.pages import texts, words
+from api.pages import particles, texts, words
 from api.pages.sayings import accounts, deliveries, errors, plans, refusals, runs
 
 WORDS = frozenset(
@@ -31,6 +31,9 @@ CALLED = frozenset({"gate", "permission", "role", "status", "word"})
 ANYTHING = frozenset({"reason", "reply", "said", "text"})
 LONGEST = 2000
 """A longer text is a server's or a library's; it is shown as it is."""
+MOST_PIECES = 40
+"""A text of more pieces is not taken apart."""
+_BETWEEN = ("\n", ". ", "; ", ": ")
 TEMPLATES: tuple[str, ...] = (
     *plans.TEMPLATES,
     *errors.TEMPLATES,
@@ -55,6 +58,10 @@ class Template:
     literal: tuple[str, ...]
 
 
+_WORD = re.compile(r"[A-Za-z]+")
+"""How sentences and templates are cut into words, to find templates quickly."""
+
+
 @cache
 def templates() -> tuple[Template, ...]:
     """Return all templates; the one with most words of its own comes first, so the most specific one is found."""
@@ -75,12 +82,27 @@ def compiled(text: str) -> Template:
     return Template(text, re.compile(pattern), tuple(literal))
 
 
+@lru_cache(maxsize=8192)
 def find(sentence: str) -> tuple[str, Mapping[str, str]] | None:
     """Return (template, values) of a sentence as a whole; None when no template fits."""
-    for one in templates():
+    index, every = _index(), templates()
+    there = {number for word in {"", *_WORD.findall(sentence)} for number in index.get(word, ())}
+    for one in (every[number] for number in sorted(there)):
         if _holds(sentence, one.literal) and (found := one.pattern.fullmatch(sentence)):
             return one.text, found.groupdict()
     return None
+
+
+@cache
+def _index() -> Mapping[str, tuple[int, ...]]:
+    """Return {word: numbers of the templates that need it}: of each its longest word, "" where it has none."""
+    found: dict[str, tuple[int, ...]] = {}
+    for number, one in enumerate(templates()):
+        # A word that touches a placeholder may be longer in the sentence.
+        own = re.findall(r"(?<![\w{}])[A-Za-z]+(?![\w{}])", one.text)
+        key = max(own, key=len, default="")
+        found[key] = (*found.get(key, ()), number)
+    return found
 
 
 def said(text: str | None) -> Markup:
@@ -124,9 +146,13 @@ def _whole(text: str) -> Markup | None:
     translated = texts.gettext(template)
     if translated == template and texts.spoken() != "en":
         return None
-    filled = Markup("")
+    filled, word = Markup(""), ""
     for number, piece in enumerate(_PLACEHOLDER.split(translated)):
-        filled += _value(piece, values[piece]) if number % 2 else escape(piece)
+        if number % 2:
+            value = _value(piece, values[piece])
+            filled, word = filled + value, value.striptags()
+        else:
+            filled += escape(particles.after(word, piece))
     return filled
 
 
@@ -142,9 +168,11 @@ def _value(name: str, value: str) -> Markup:
 def _parts(text: str) -> Markup | None:
     """Return *text* piece by piece: lines, sentences, what stands between semicolons, and what a name is said of."""
     before, colon, after = text.partition(": ")
+    if sum(map(text.count, _BETWEEN)) > MOST_PIECES:
+        return None
     if colon and _PLACE.fullmatch(before) and (rest := _whole(after)) is not None:
         return escape(before) + colon + rest
-    for between in ("\n", ". ", "; "):
+    for between in _BETWEEN[:3]:
         pieces = text.split(between)
         if len(pieces) > 1:
             dot = between.strip() == "."

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from api import stages
 from api.pages import texts
 from api.pages.texts import N_, gettext
 from workflows.gate import SIGN
@@ -74,6 +75,11 @@ DATABASE_STAGES: Mapping[int, str] = {
     760: N_("connect"),
     780: N_("upgrade schema"),
     800: STAGES[800],
+}
+_STAGES_BY_NAME: Mapping[str, str] = {
+    name: told[number]
+    for named, told in ((stages.STAGES, STAGES), (stages.DATABASE_STAGES, DATABASE_STAGES))
+    for number, name in named.items()
 }
 KINDS: Mapping[str, str] = {
     "renewal": N_("renewal"),
@@ -205,6 +211,11 @@ def mark(status: str) -> str:
 def stage(number: int, kind: str = "") -> str:
     """Return what a stage of a plan of this *kind* is called."""
     return _called(number, DATABASE_STAGES if kind == DATABASE else STAGES)
+
+
+def stage_called(name: str) -> str:
+    """Return what a stage that plans call *name* (`api.stages`) is called on pages."""
+    return gettext(_STAGES_BY_NAME[name]) if name in _STAGES_BY_NAME else name
 
 
 def question(gate: str) -> str:

@@ -10,9 +10,13 @@ from tests.pages_served import PAGES
 pytestmark = [pytest.mark.needs_axe, pytest.mark.timeout(180)]
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_keeps_people_out(opened, name):
-    page = opened(name)
+KOREAN = ("run", "step", "gate-database", "plan", "problem")
+"""Pages on which English stands beside Korean."""
+
+
+@pytest.mark.parametrize(("name", "language"), [*((name, "en") for name in PAGES), *((name, "ko") for name in KOREAN)])
+def test_nothing_keeps_people_out(opened, name, language):
+    page = opened(name, locale=language)
     # By the debugger, past the policy of the page: what is looked at stays as people get it.
     session = page.context.new_cdp_session(page)
     session.send("Runtime.evaluate", {"expression": AXE.read_text()})

@@ -72,7 +72,11 @@ def test_what_has_the_focus_is_seen(opened):
 
 # ── on a phone ───────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
-    ("name", "language"), [*((name, "en") for name in PAGES), ("fleet", "ko"), ("run", "ko"), ("gate-go", "ko")]
+    ("name", "language"),
+    [
+        *((name, "en") for name in PAGES),
+        *((name, "ko") for name in ("fleet", "run", "gate-go", "gate-database", "plan")),
+    ],
 )
 def test_a_page_is_no_wider_than_a_phone(opened, name, language):
     page = opened(name, width=360, locale=language)

@@ -11,8 +11,8 @@ import pytest
 from markupsafe import escape
 from said_in_core import ROOT, VALUE, messages_in, refusals_in, sentences_in
 
-from api import gate_view, plan_view
-from api.pages import sentences, texts
+from api import gate_view, plan_view, stages
+from api.pages import particles, sentences, texts, words
 from tests.unit.core.database_fleets import a_database_fleet, changed, database_facts, database_plan
 from tests.unit.core.fleets import NOW, a_cluster, a_fleet, facts_of, plan_of, usual_wishes
 from tests.unit.core.model import facts_after
@@ -104,6 +104,11 @@ def english(sentence: str) -> bool:
     """Return whether some of *sentence* stays English."""
     shown = sentences.said(sentence)
     return 'lang="en"' in shown or shown == escape(sentence)
+
+
+def test_every_stage_of_a_plan_has_a_korean_name():
+    for name in {*stages.STAGES.values(), *stages.DATABASE_STAGES.values()}:
+        assert re.search("[가-힣]", words.stage_called(name)), name
 
 
 # ── what modules say ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,6 +215,26 @@ def test_a_value_that_stands_twice_must_be_the_same():
     assert sentences.find(said.format("a9")) is None
 
 
+@pytest.mark.parametrize(
+    ("word", "text", "said"),
+    [
+        ("cmscore1", "을(를) 본다", "을 본다"),
+        ("cmscore2", "을(를) 본다", "를 본다"),
+        ("10", "이(가) 있다", "이 있다"),
+        ("서버", "은(는) 간다", "는 간다"),
+        ("백업", "와(과) 함께", "과 함께"),
+        ("a4", "와(과) 함께", "와 함께"),
+        ("a1", "(으)로 간다", "로 간다"),
+        ("a3", "(으)로 간다", "으로 간다"),
+        ("callbridge", "을(를) 본다", "을(를) 본다"),
+        ("", "을(를) 본다", "을(를) 본다"),
+        ("cmscore1", "의 데이터", "의 데이터"),
+    ],
+)
+def test_a_particle_fits_the_word_before_it_where_its_reading_is_known(word, text, said):
+    assert particles.after(word, text) == said
+
+
 def test_a_sentence_that_looks_like_another_is_left_alone():
     """A list of names is words with commas, so a sentence about nodes is not taken for one."""
     assert sentences.find("a1, b2 name c3") is not None
@@ -238,6 +263,13 @@ def test_values_are_escaped():
 def test_a_text_of_a_server_is_not_searched():
     text = "still as approved; " * 1000
     assert "lang" in sentences.said(text)
+
+
+def test_a_text_of_very_many_pieces_is_not_taken_apart():
+    """Whoever writes such a text, as a server in its reply, does not keep the page waiting."""
+    text = "still as approved; " * (sentences.MOST_PIECES + 1)
+    assert sentences.said(text) == f'<span lang="en">{text}</span>'
+    assert "승인된 상태" in sentences.said("still as approved; " * 10)
 
 
 def test_english_pages_show_the_sentence_itself():
