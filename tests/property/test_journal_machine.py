@@ -447,10 +447,10 @@ class JournalMachine(RuleBasedStateMachine):
             self.write_refused(decide, GateDecided)
         elif self.flag[lane] in {"cancelled", "done"}:
             self.write_refused(decide, GateError)
-        elif decision == "approve" and by == "ann":
-            self.write_refused(decide, FourEyes)
         elif seen == "before":
             self.write_refused(decide, DigestChanged)
+        elif decision == "approve" and by == "ann":
+            self.write_refused(decide, FourEyes)
         else:
             self.journal.write(decide)
             due = self.clock.now if not_before is None else not_before.timestamp()
