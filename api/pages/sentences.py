@@ -26,7 +26,7 @@ WORDS = frozenset(
     | {"process", "run", "service", "usage", "value"}
 )
 NAMES = frozenset({"files", "gates", "lanes", "names", "nodes", "stores"})
-SAID = frozenset({"also", "count", "ending", "failed", "how", "left", "stay", "waits", "what", "when", "why"})
+SAID = frozenset({"also", "count", "deed", "ending", "failed", "how", "left", "stay", "waits", "what", "when", "why"})
 CALLED = frozenset({"gate", "permission", "role", "status", "word"})
 ANYTHING = frozenset({"reason", "reply", "said", "text"})
 LONGEST = 2000
@@ -43,7 +43,9 @@ TEMPLATES: tuple[str, ...] = (
     *runs.TEMPLATES,
 )
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_LIST = r"[^\s,;]+(?:, [^\s,;]+)*?(?: and \d+ more)?"
+_NAME = r"[^\s,;]*[^\s,;.]"
+_LIST = rf"{_NAME}(?:, {_NAME})*?(?: and \d+ more)?"
+_MORE = re.compile(r"(.+) and (\d+) more")
 _PLACE = re.compile(_LIST)
 """Before a colon: who or what the sentence is about."""
 _SENTENCE = re.compile(r"[A-Za-z]{2,} [a-z]{2,}")
@@ -159,6 +161,9 @@ def _whole(text: str) -> Markup | None:
 def _value(name: str, value: str) -> Markup:
     if name in CALLED:
         return escape(words.word(value))
+    if name in NAMES and (found := _MORE.fullmatch(value)):
+        more = texts.ngettext("and %(n)s more", "and %(n)s more", int(found[2])) % {"n": found[2]}
+        return escape(f"{found[1]} {more}")
     if name not in SAID:
         return escape(value)
     # Times and names stand there, too: they are no language.
@@ -214,7 +219,8 @@ def _holds(sentence: str, literal: Iterable[str]) -> bool:
 
 def _shape(name: str) -> str:
     if name in WORDS | CALLED:
-        return r"\S+?"
+        return r"\S*?[^\s.]"
     if name in NAMES:
         return _LIST
-    return r"[\s\S]+" if name in SAID | ANYTHING else r"[^;\n]+?"
+    # A full stop behind it is that of the sentence.
+    return r"[\s\S]+" if name in SAID | ANYTHING else r"[^;\n]*?[^;\n.]"

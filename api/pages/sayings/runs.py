@@ -106,6 +106,13 @@ TEMPLATES: tuple[str, ...] = (
     N_("no certificate was sent"),
     N_("the connection was closed"),
     # files
+    N_("opening SFTP"),
+    N_("listing the files"),
+    N_("looking at {file}"),
+    N_("uploading {file}"),
+    N_("renaming {file}"),
+    N_("deleting {file}"),
+    N_("fetching {file}"),
     N_("{file} holds private keys, and the plan does not fetch it"),
     N_("{file} turned out to hold a private key; it was dropped"),
     N_("{deed} took too long; what the server did is not known"),

@@ -144,14 +144,18 @@ def test_an_english_sentence_on_a_korean_page_is_marked_so(web, world):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("gate-database", "writes to any node but cmscore1"), ("plan", "key and CSR")]
+    ("name", "said", "korean"),
+    [
+        ("gate-database", "writes to any node but cmscore1", "cmscore1이 아닌 서버에 기록한 내용은 잃게 됩니다"),
+        ("plan", "key and CSR", "키와 CSR callbridge-[0-9]"),
+    ],
 )
-def test_where_people_approve_the_english_original_stands_beside_the_korean(web, world, name, said):
+def test_where_people_approve_the_english_original_stands_beside_the_korean(web, world, name, said, korean):
     client = web.signed_in("anna")
     client.headers["Accept-Language"] = "ko"
     text = client.get(pages_of(world, world.runs)[name][1]).text
     assert re.search(f'class="original small" lang="en">[^<]*{said}', text)
-    assert "을(를)" in text
+    assert re.search(korean, text)
 
 
 def test_what_a_run_waits_for_is_told_in_korean(web, world):

@@ -226,7 +226,9 @@ def test_a_value_that_stands_twice_must_be_the_same():
         ("a4", "와(과) 함께", "와 함께"),
         ("a1", "(으)로 간다", "로 간다"),
         ("a3", "(으)로 간다", "으로 간다"),
-        ("callbridge", "을(를) 본다", "을(를) 본다"),
+        ("webadmin", "을(를) 본다", "을 본다"),
+        ("callbridge.crt", "을(를) 본다", "를 본다"),
+        ("seoul", "을(를) 본다", "을(를) 본다"),
         ("", "을(를) 본다", "을(를) 본다"),
         ("cmscore1", "의 데이터", "의 데이터"),
     ],
@@ -252,6 +254,15 @@ def test_an_unknown_sentence_stays_as_it_is_and_is_marked_as_english(sentence):
 def test_what_is_known_of_a_longer_text_is_said_and_the_rest_stays():
     shown = sentences.said("a1: still as approved; the moon is full")
     assert shown == 'a1: 승인된 상태 그대로인지 확인합니다; <span lang="en">the moon is full</span>'
+
+
+def test_names_that_are_left_out_of_a_list_are_counted():
+    shown = sentences.said("changed after their last survey: a1, a2 and 3 more")
+    assert shown == "마지막 조사 뒤에 바뀐 서버: a1, a2 외 3개"
+
+
+def test_the_full_stop_of_a_sentence_is_no_part_of_its_last_value():
+    assert "seoul/go에서" in sentences.said("A new run goes back on a1: 1 step; it waits for approval at seoul/go.")
 
 
 def test_values_are_escaped():
