@@ -822,11 +822,11 @@ def play(url: str, *, examples: int, moves: int) -> None:
 @pytest.mark.timeout(3600 if LONG else 180)
 def test_the_journal_does_what_its_model_says_on_sqlite(memory: Path) -> None:
     """Any moves in any order: the rows, the answers and the events are those of the model; at the end all is done."""
-    play(f"sqlite:///{memory / 'journal.db'}", examples=2000 if LONG else 15, moves=80 if LONG else 50)
+    play(f"sqlite:///{memory / 'journal.db'}", examples=500 if LONG else 15, moves=80 if LONG else 50)
 
 
 @pytest.mark.longer
 @pytest.mark.timeout(3600 if LONG else 180)
 def test_the_journal_does_what_its_model_says_on_postgresql(postgres_url: str) -> None:
     """The same moves where each statement goes to a server."""
-    play(postgres_url, examples=200 if LONG else 2, moves=80 if LONG else 50)
+    play(postgres_url, examples=100 if LONG else 2, moves=80 if LONG else 50)

@@ -16,11 +16,14 @@ from api import logs
 
 @pytest.fixture
 def written() -> Iterator[None]:
-    """Put everything back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    """Put everything back afterwards. A server of another test may have made uvicorn's logger say less."""
+    root, other = logging.getLogger(), logging.getLogger("uvicorn.error")
+    handlers, level, others = root.handlers[:], root.level, other.level
+    other.setLevel(logging.NOTSET)
     yield
-    root.handlers[:], root.level = handlers, level
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    other.setLevel(others)
     structlog.reset_defaults()
 
 
