@@ -1,11 +1,11 @@
-"""What all bodies share: a page of a list, and how it is asked for."""
+"""What all bodies share: a page of a list and how it is asked for, and words of people."""
 
 from __future__ import annotations
 
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 T = TypeVar("T")
 
@@ -24,6 +24,15 @@ class Page(BaseModel, Generic[T]):
     next_offset: int | None = None
 
 
+def _check_words(text: str) -> str:
+    lines = text.replace("\r\n", "\n")  # as a browser sends what was written into a field of several lines
+    if any(not letter.isprintable() and letter not in "\n\t" for letter in lines):
+        raise ValueError("only letters that can be printed, and line ends")
+    return lines
+
+
+Words = Annotated[str, Field(max_length=2000), AfterValidator(_check_words)]
+"""What somebody says, for the journal: nothing that a terminal would carry out."""
 Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 Offset = Annotated[int, Query(ge=0, le=10_000_000, description="How many to pass over.")]
 

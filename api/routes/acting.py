@@ -23,7 +23,7 @@ from api.report import render
 from api.routes.plans import plan_of
 from api.routes.surveys import Started
 from api.runbooks import runbook_of
-from api.schemas import Body
+from api.schemas import Body, Words
 from api.scope import all_lanes, lanes_asked, plan_seen
 from workflows import actions
 from workflows import preview as previews
@@ -50,13 +50,13 @@ class Acting(Body):
     """What is asked for: for *lane* alone (all without one), and why, for the journal."""
 
     lane: str = Field("", examples=[""])
-    reason: str = Field("", max_length=2000, examples=["the network is down"])
+    reason: Annotated[Words, Field(examples=["the network is down"])] = ""
 
 
 class Ending(Body):
     """Why a run is ended, for the journal."""
 
-    reason: str = Field("", max_length=2000, examples=["another plan was made"])
+    reason: Annotated[Words, Field(examples=["another plan was made"])] = ""
 
 
 class GoingBack(Acting):

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -22,7 +22,7 @@ from api.gate_bodies import GateBody, GateRow
 from api.gate_parts import DescribedGate
 from api.here import Here, Server
 from api.problems import FindingBody
-from api.schemas import Body, Limit, Offset, Page, page_of
+from api.schemas import Body, Limit, Offset, Page, Words, page_of
 from api.scope import lanes_asked, lanes_seen, sees
 from workflows import actions, papers
 from workflows.actions import OpenGate
@@ -39,16 +39,7 @@ Status = Literal["open", "approved", "rejected", "waiting"]
 Lane = Annotated[str, Query(description="Only this lane.")]
 OnlyCheck = Annotated[bool, Query(description="Only say whether it may be decided so; nothing is decided.")]
 _WAITING = ("open", "approved", "rejected")
-
-
-def _check_words(text: str) -> str:
-    if any(not letter.isprintable() and letter not in "\n\t" for letter in text):
-        raise ValueError("only letters that can be printed, and line ends")
-    return text
-
-
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="What was shown: `digest` of the gate.")]
-Words = Annotated[str, Field(max_length=2000), AfterValidator(_check_words)]
 
 
 class ApprovalBody(Body):

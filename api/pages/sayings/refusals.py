@@ -284,5 +284,8 @@ TEMPLATES: tuple[str, ...] = (
     N_("event {n} was changed"),
     # what no request may hold
     N_("The request holds the character NUL."),
+    N_("The Content-Type of the request is none that is taken."),
+    N_("Text is taken in UTF-8 only."),
+    N_("Send JSON or a form, in UTF-8."),
     N_("See /api/surveys."),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from tests.integration.api.conftest import on_both
 from tests.integration.cli.cli_world import World
 from workflows.journal import accounts, asked, tables
@@ -34,6 +36,22 @@ def test_cancel_frees_the_servers(seeded):
     assert "ends for good" in olga.get(f"/api/runs/{run}/cancel/preview").json()["effect"]
     assert olga.post(f"/api/runs/{run}/cancel", json={"reason": "no"}).json()["lanes"] == ["seoul"]
     assert olga.post(f"/api/runs/{run}/cancel", json={}).json()["lanes"] == []
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\x07", "\x9b", "\u202e"])
+def test_a_reason_holds_nothing_that_a_terminal_would_carry_out(seeded, letter):
+    run = seeded.waiting_run("seoul")
+    olga, said = seeded.signed_in("olga"), f"a{letter}[2Jb"
+    for what in ("pause", "resume", "cancel", "rollback"):
+        assert olga.post(f"/api/runs/{run}/{what}", json={"reason": said}).status_code == 422, what
+        assert olga.post(f"/runs/{run}/{what}", data={"reason": said}).status_code == 422, what
+    assert seeded.journal.state(run).lanes["seoul"].status == "waiting"
+
+
+def test_a_reason_may_have_several_lines_as_a_browser_sends_them(seeded):
+    run = seeded.waiting_run("seoul")
+    assert seeded.signed_in("olga").post(f"/runs/{run}/pause", data={"reason": "점심\r\nlunch"}).status_code == 303
+    assert seeded.journal.state(run).lanes["seoul"].reason == "점심\nlunch"
 
 
 def test_acting_on_a_run_needs_all_its_lanes(seeded):
