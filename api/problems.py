@@ -136,6 +136,9 @@ def register(app: FastAPI) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, CertbridgeError)  # noqa: S101 - how it was registered
         found = shown(request, problem_of(error))
+        if "driver" in error.data:
+            # Only here: it names hosts and databases, and whoever asks may be a stranger.
+            structlog.get_logger().error("journal_failed", code=error.code, why=str(error.data["driver"]))
         if isinstance(error, (errors.NotAllowed, errors.FourEyes)):
             who = getattr(request.state, "person", None)
             accesses(server(request)).note(

@@ -26,7 +26,7 @@ from workers.loop import LoopThread
 from workers.redaction import Redactor
 from workers.transcript import Transcripts
 from workflows.broker import broker_url, make_app
-from workflows.errors import CertbridgeError
+from workflows.errors import CertbridgeError, words_of
 from workflows.journal import stock
 from workflows.journal.store import Journal
 from workflows.journal.vault import Vault
@@ -157,7 +157,7 @@ def _start(sender: Any, **_: Any) -> None:
         # Whom the supervisor restarted finds what its predecessor held; nobody need wait for those leases to run out.
         repair.let_go_of_the_dead(open_now)
     except CertbridgeError as error:
-        log.warning("repair_failed", error=str(error))
+        log.warning("repair_failed", error=words_of(error))
     queues = tuple(sender.app.amqp.queues.consume_from)
     threads = [threading.Thread(target=_heartbeat, args=(open_now, sender.hostname, queues), daemon=True)]
     if "control" in queues:

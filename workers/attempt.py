@@ -22,7 +22,7 @@ from workers.context import UNDO_OFFSET, Held, Redo, StepContext, Wait, Work
 from workers.failpoints import failpoint
 from workflows.actions import READING_KINDS
 from workflows.canvas import ends_canvas, header_of
-from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError, RecordsAway, Stopped
+from workflows.errors import CertbridgeError, JournalError, LeaseLost, NodeError, RecordsAway, Stopped, words_of
 from workflows.journal import claims, outbox, tables
 from workflows.journal.claims import Claim, Drop
 from workflows.journal.events import Kind
@@ -104,7 +104,7 @@ class Attempt:
             return Outcome.LOST
         except RecordsAway as error:
             # Not even the end can be written: the lease runs out, and whoever comes next observes.
-            log.warning("records_away", run=self._run, step=self._step.id, error=str(error))
+            log.warning("records_away", run=self._run, step=self._step.id, error=words_of(error))
             return Outcome.LOST
         finally:
             runbooks.keep(self._work.settings, journal, self._plan, self._run)
@@ -168,7 +168,7 @@ class Attempt:
                 lived_s = 0.0
                 held.until = asked_at + self._work.settings.lease_s
             except JournalError as error:
-                log.warning("renewal_failed", step=self._step.id, error=str(error))
+                log.warning("renewal_failed", step=self._step.id, error=words_of(error))
 
     async def _work_on(self, context: StepContext) -> Outcome:
         try:
@@ -212,7 +212,7 @@ class Attempt:
 
         The node is not at fault, so it counts as no try; the next one observes, and goes on from where this one stood.
         """
-        log.warning("records_away", run=self._run, step=self._step.id, error=str(error))
+        log.warning("records_away", run=self._run, step=self._step.id, error=words_of(error))
         retry = functools.partial(
             claims.finish, claim=context.claim, status="waiting", error=_error(error), wait_s=AWAY_S
         )
@@ -220,7 +220,7 @@ class Attempt:
         return Outcome.WAITING
 
     async def _failed(self, context: StepContext, error: CertbridgeError) -> Outcome:
-        log.warning("step_failed", run=self._run, step=self._step.id, code=error.code, error=str(error))
+        log.warning("step_failed", run=self._run, step=self._step.id, code=error.code, error=words_of(error))
         after: Mapping[str, Any] = {}
         # A database is never put back by itself: going back is a plan of its own, which people approve.
         if self._step.stage in rollback.STAGES and self._plan.kind != DATABASE:

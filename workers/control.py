@@ -24,7 +24,7 @@ from workers.failpoints import failpoint
 from workflows import papers
 from workflows.actions import automatic
 from workflows.canvas import CLUSTER_QUEUE, FLEET_QUEUE, compile_lane, ends_canvas, header_of
-from workflows.errors import CertbridgeError, CertificateError
+from workflows.errors import CertbridgeError, CertificateError, words_of
 from workflows.gate import SIGN
 from workflows.inventory import ResolvedFleet
 from workflows.journal import claims, gates, lanes, outbox, reminders, runs, stock, tables
@@ -54,7 +54,7 @@ def watch_outbox(work: Work, app: Celery, stopping: threading.Event) -> None:
                 pool.submit(runbook.look)
                 send_due(work, app, pool)
             except Exception as error:  # noqa: BLE001 - this thread must outlive a database or broker that is away
-                log.warning("outbox_failed", error=f"{type(error).__name__}: {error}")
+                log.warning("outbox_failed", error=words_of(error))
 
 
 def send_due(work: Work, app: Celery, pool: ThreadPoolExecutor) -> int:
@@ -84,7 +84,7 @@ def _handle(work: Work, app: Celery, rows: Sequence[outbox.Outgoing]) -> None:
             # Marked after it was handled: a crash in between handles it twice, and the generation makes that harmless.
             work.journal.write(partial(outbox.sent, outgoing_id=row.id))
         except Exception as error:  # noqa: BLE001 - one row that cannot be sent must not hold up the others
-            log.warning("row_not_sent", run=row.run, lane=row.lane, error=f"{type(error).__name__}: {error}")
+            log.warning("row_not_sent", run=row.run, lane=row.lane, error=words_of(error))
 
 
 def _overtaken(work: Work, row: outbox.Outgoing) -> bool:
@@ -335,7 +335,7 @@ def reconcile(work: Work, app: Celery) -> int:
         try:
             advance(work, app, run, lane, why=why)
         except Exception as error:  # noqa: BLE001 - one lane that cannot be moved must not hold up the others
-            log.warning("reconcile_failed", run=run, lane=lane, error=f"{type(error).__name__}: {error}")
+            log.warning("reconcile_failed", run=run, lane=lane, error=words_of(error))
     return len(found)
 
 
@@ -355,7 +355,7 @@ def sign(work: Work, run: str, lane: str, *, now: datetime) -> None:
         if files:
             papers.deliver(work.journal, run, files, by="issuer", now=now, lane=lane)
     except CertbridgeError as error:
-        log.warning("sign_failed", run=run, lane=lane, error=str(error))
+        log.warning("sign_failed", run=run, lane=lane, error=words_of(error))
         state = work.journal.state(run).lanes[lane]
         if all(wish in state.certificates for wish in papers.wishes_of(plan, lane, state)):
             return  # another message came first, and the gate is passed

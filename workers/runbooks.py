@@ -21,6 +21,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
+from workflows.errors import words_of
 from workflows.journal import tables
 from workflows.journal.store import Journal
 from workflows.plan import DATABASE, Plan
@@ -59,7 +60,7 @@ def keep(settings: Settings, journal: Journal, plan: Plan, run: str) -> bool:
             if state.n > _number(file):
                 _replace(file, render(plan, state, now=datetime.now(UTC)).encode())
     except Exception as error:  # noqa: BLE001 - whatever it is, the step matters more than its runbook
-        log.warning("runbook_not_written", run=run, error=f"{type(error).__name__}: {error}")
+        log.warning("runbook_not_written", run=run, error=words_of(error))
         return False
     return True
 
@@ -94,7 +95,7 @@ class Watch:
             self._next_at = time.monotonic() + LOOK_S
             self._keep_moved()
         except Exception as error:  # noqa: BLE001 - a database that is away comes back, and then it is looked at again
-            log.warning("runbooks_not_looked_at", error=f"{type(error).__name__}: {error}")
+            log.warning("runbooks_not_looked_at", error=words_of(error))
         finally:
             self._looking.release()
 

@@ -22,7 +22,7 @@ from workers.attempt import Attempt, Outcome
 from workers.failpoints import failpoint
 from workflows import outage, papers
 from workflows.canvas import BARRIER_TASK, GATE_TASK, ends_canvas
-from workflows.errors import RecordsAway
+from workflows.errors import RecordsAway, words_of
 from workflows.gate import POINT_OF_NO_RETURN
 from workflows.inventory import approval_of
 from workflows.journal import gates
@@ -60,7 +60,7 @@ def carry_out(*, run: str, lane: str, step: str, generation: int, header: bool) 
         outcome = Attempt(work(), run=run, lane=lane, step=step, generation=generation).carry_out()
     except RecordsAway as error:
         # Nothing was begun. The reconciler sends the lane again; a chord must hear of its header all the same.
-        log.warning("records_away", run=run, step=step, error=str(error))
+        log.warning("records_away", run=run, step=step, error=words_of(error))
         outcome = Outcome.LOST
     if outcome is not Outcome.DONE and not header:
         raise Ignore

@@ -328,6 +328,31 @@ class VaultError(EngineError):
     """A sealed row cannot be opened."""
 
 
+def words_of(error: BaseException) -> str:
+    """Return what logs and the command line of the machine itself tell of *error*, on one line.
+
+    Of ours the sentence, and behind it the first line of the driver, which is in no sentence: over HTTP strangers read
+    those, and drivers name hosts and databases.
+    """
+    if not isinstance(error, CertbridgeError):
+        return f"{type(error).__name__}: {_driver(error)}"
+    driver = str(error.data.get("driver", ""))
+    return f"{error} {driver}" if driver else str(error)
+
+
+def driver_data(error: BaseException) -> dict[str, str]:
+    """Return what goes along with an error of ours that was *error* of a library: its first line, for `words_of`."""
+    return {"driver": _driver(error)[:500]}
+
+
+def _driver(error: BaseException) -> str:
+    # SQLAlchemy wraps the driver's words (`orig`) into the statement and a link; people need the words. The driver's
+    # further lines repeat the row that was not taken.
+    orig = getattr(error, "orig", None)
+    said = str(error) if orig is None else str(orig).strip().partition("\n")[0]
+    return " ".join(said.split())
+
+
 @contextlib.contextmanager
 def translating(table: Mapping[type[BaseException], type[CertbridgeError]], **data: Any) -> Iterator[None]:
     """Turn library errors into ours: the first class in *table* that matches decides; *data* go along."""
@@ -336,7 +361,6 @@ def translating(table: Mapping[type[BaseException], type[CertbridgeError]], **da
     except tuple(table) as error:
         for library_class, ours in table.items():
             if isinstance(error, library_class):
-                # SQLAlchemy wraps the driver's words (`orig`) into the statement and a link; people need the words.
-                said = " ".join(str(getattr(error, "orig", None) or error).split())
-                raise ours(f"{(ours.__doc__ or '').strip().splitlines()[0]} ({said})", **data) from error
+                sentence = (ours.__doc__ or "").strip().splitlines()[0]
+                raise ours(f"{sentence} ({type(error).__name__})", **driver_data(error), **data) from error
         raise

@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 from api.cli import database, elsewhere, fleet, gates, journal, plan, run, running, runs, survey, trust, users
 from api.cli.metavars import name_values
 from api.cli.output import note, show_error
-from workflows.errors import CertbridgeError
+from workflows.errors import CertbridgeError, words_of
 
 
 class _Commands(TyperGroup):
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _unexpected(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    note(f"certbridge did not expect this: {type(error).__name__}: {error}", "bold red")
+    note(f"certbridge did not expect this: {words_of(error)}", "bold red")
     if not debug:
         note("→ Say `certbridge --debug …` to see where it happened, and report it.")
     return 1

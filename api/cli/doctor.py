@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.cli.output import Span, note, say
 from api.cli.surroundings import account, open_journal, read_fleet
-from workflows.errors import CertbridgeError, EngineError, Finding
+from workflows.errors import CertbridgeError, EngineError, Finding, words_of
 from workflows.settings import Settings, prepare_state
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def all_checks(settings: Settings, fleet_file: Path | None, *, wake: str) -> Ite
                 yield from _check_fleet(journal, fleet, users, answer["credentials"])
     except EngineError as error:
         yield failed(
-            "database", str(error), error.remedy() or "Start the database, or correct CERTBRIDGE_DATABASE_URL."
+            "database", words_of(error), error.remedy() or "Start the database, or correct CERTBRIDGE_DATABASE_URL."
         )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from workflows.errors import CertbridgeError, Finding
+from workflows.errors import CertbridgeError, Finding, words_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,7 +119,7 @@ def show_error(error: CertbridgeError) -> None:
             note(f"{finding.where}: {finding.what}", "red")
             note(f"  → {finding.remedy}")
         return
-    note(str(error), "red")
+    note(words_of(error), "red")
     for remedy in filter(None, error.remedy().splitlines()):
         note(f"→ {remedy}")
 

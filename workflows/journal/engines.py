@@ -22,7 +22,8 @@ BUSY_S = 20
 _ONE_WRITER = 0x63657274
 """Number of the advisory lock ("cert" in ASCII)."""
 
-# An error of the database must not repeat the values that were written: they may be digests of secrets.
+# An error of the database must not repeat the values that were written: they may be digests of secrets. The driver's
+# own words repeat them, too, see `_quiet`.
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 
 _TRANSIENT = frozenset(
@@ -68,6 +69,8 @@ def writing(url: sa.URL) -> sa.Engine:
     arguments = _postgresql_arguments(read_only=False)
     engine = sa.create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=arguments, **_QUIET)
 
+    event.listen(engine, "handle_error", _quiet)
+
     @event.listens_for(engine, "begin")
     def lock(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ONE_WRITER})")
@@ -81,7 +84,7 @@ def reading(url: sa.URL) -> sa.Engine:
         engine = sa.create_engine(url, pool_size=8, max_overflow=24, connect_args=_sqlite_arguments(), **_QUIET)
         _begin_with(engine, "BEGIN", ("query_only=ON",))
         return engine
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_size=4,
         max_overflow=4,
@@ -90,6 +93,17 @@ def reading(url: sa.URL) -> sa.Engine:
         connect_args=_postgresql_arguments(read_only=True),
         **_QUIET,
     )
+    event.listen(engine, "handle_error", _quiet)
+    return engine
+
+
+def _quiet(context: sa.ExceptionContext) -> None:
+    """Leave the first line of what a server says: behind it stand the row that it did not take, and the statement."""
+    if getattr(context.original_exception, "sqlstate", None) is None:
+        return
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None and error.args:
+            error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
 
 
 def disconnected(error: BaseException) -> bool:

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from workflows.errors import JournalError, RecordsAway, translating
+from workflows.errors import JournalError, RecordsAway, driver_data, translating
 from workflows.journal import engines, tables, telling
 from workflows.journal.events import Event, Kind, NewEvent, chained, verify
 from workflows.journal.fold import RunState, fold
@@ -439,10 +439,8 @@ def _run(group: _Group, job: _Job) -> None:
 
 def _not_written(error: BaseException) -> BaseException:
     away = isinstance(error, sa.exc.SQLAlchemyError)  # the database's fault; anything else is one of ours
-    words = getattr(error, "orig", None) or error
-    failure = (RecordsAway if away else JournalError)(
-        f"The journal could not be written ({type(error).__name__}: {words})."
-    )
+    kind = RecordsAway if away else JournalError
+    failure = kind(f"The journal could not be written ({type(error).__name__}).", **driver_data(error))
     failure.__cause__ = error
     return failure
 

@@ -18,7 +18,7 @@ from steps_engine import RUN, Engine, only
 
 from simulator.fleet import FleetSettings, start_fleet_in_thread
 from tests.integration.journal.world import let_leases_run_out
-from workflows.errors import CertbridgeError
+from workflows.errors import CertbridgeError, words_of
 from workflows.journal.events import Kind
 from workflows.plan import LineKind
 
@@ -62,7 +62,7 @@ def carry_out(engine: Engine) -> list[str]:
             if move(engine) == "":
                 return errors
         except (CertbridgeError, OSError) as error:
-            errors.append(f"{type(error).__name__}: {error}")
+            errors.append(f"{type(error).__name__}: {words_of(error)}")
     return [*errors, "not done"]
 
 
