@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workflows.errors import InputError, NoWorker, PlanStale, Reserved
 
@@ -137,12 +137,6 @@ def keep(journal: Journal, plan: Plan, *, by: str) -> bool:
     """Keep *plan* as made by *by*; False when it is kept already, with its maker. Its maker may not approve it."""
     from workflows.journal import asked
 
-    about = {
-        "lanes": [lane.name for lane in plan.lanes],
-        "nodes": sum(bool(node) for node in plan.nodes()),
-        "steps": sum(1 for lane in plan.lanes for _ in lane.steps()),
-        "empty": plan.empty,
-    }
     return journal.write(
         lambda tx: asked.keep_plan(
             tx,
@@ -150,10 +144,20 @@ def keep(journal: Journal, plan: Plan, *, by: str) -> bool:
             kind=plan.kind,
             purpose=plan.purpose,
             by=by,
-            about=about,
+            about=about(plan),
             plan=plan.to_json(),
         )
     )
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """Return what a list of plans says of *plan*: {"lanes": [...], "nodes": 3, "steps": 40, "empty": False}."""
+    return {
+        "lanes": [lane.name for lane in plan.lanes],
+        "nodes": sum(bool(node) for node in plan.nodes()),
+        "steps": sum(1 for lane in plan.lanes for _ in lane.steps()),
+        "empty": plan.empty,
+    }
 
 
 def database_facts(

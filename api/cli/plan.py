@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,7 @@ from api.cli.surroundings import (
     write_private,
 )
 from api.planning import DatabaseChoice
-from workflows.errors import InputError
+from workflows.errors import InputError, NotThere
 
 if TYPE_CHECKING:
     from workflows.inventory import ResolvedFleet
@@ -67,10 +68,10 @@ def show_plan(
     """Show what is due and every line that would be typed, with what it interrupts and the way back."""
     choice = DatabaseChoice(purpose=database, primary=primary, upgrade_schema=upgrade_schema)
     made = from_options(fleet, cluster, node, certificate, choice, within=within, survey=survey, at=at)
-    if save is not None and not made.empty:
+    if (save is not None or output is not Format.TABLE) and not made.empty:
         from api import planning
 
-        # Whoever starts the file later: its author is known by its digest, and may not approve it.
+        # Every document that leaves here may be started later: its author is known by its digest, and may not approve.
         with open_journal() as journal:
             planning.keep(journal, made, by=account())
     show_made(made, save, output)
@@ -172,6 +173,29 @@ def read_document(file: Path) -> Plan:
     if document.get("format") != FORMAT or made.digest() != digest:
         raise InputError(f"{file} was changed after the plan was made", remedy=remedy)
     return made
+
+
+def kept(journal: Journal, file: Path, read: Plan) -> Plan:
+    """Return the plan that was kept under the digest of *read*, which stood in *file*: it is what a run carries out.
+
+    A plan that was never kept has no author, so nobody could be barred from approving it.
+    Raises: InputError: it is not kept in this journal.
+    """
+    from workflows.journal import asked
+    from workflows.plan import Plan
+
+    try:
+        return Plan.from_json(journal.read(partial(asked.saved_plan, digest=read.digest()))[1])
+    except NotThere as error:
+        raise not_kept(file) from error
+
+
+def not_kept(file: Path) -> InputError:
+    """Return the error for a plan in *file* that the journal does not keep: made elsewhere, edited, or forgotten."""
+    return InputError(
+        f"The plan in {file} is not kept in the journal, so nobody can tell who made it.",
+        remedy="Make it here with `certbridge plan --save FILE`, or leave the file out: `certbridge run`.",
+    )
 
 
 def _survey(journal: Journal, fleet: ResolvedFleet, wanted: ResolvedFleet) -> dict[str, dict[str, str]]:

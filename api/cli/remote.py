@@ -16,7 +16,7 @@ from api.cli.output import Format, emit, note, say
 from api.cli.surroundings import confirm, write_private
 from api.client import Client, as_value, part
 from api.run_view import RunView
-from workflows.errors import InputError
+from workflows.errors import InputError, NotThere
 from workflows.journal import Event
 from workflows.journal.store import RunSummary
 from workflows.preview import Preview
@@ -242,12 +242,29 @@ def run(client: Client, file: Path | None, yes: bool, watch: bool, output: Forma
         made = planning.read_document(file)
     else:
         made = make_plan(client, **wanted)
+    digest = made.digest()
     if made.empty:
         note("Nothing is due: everything is as wanted.")
         return
-    show_lines(made, yes=yes)
+    if file is not None:
+        made = _kept(client, file, digest)
+    show_lines(made, digest, yes=yes)
     confirm("Begin with these lines?", yes=yes)
-    _started(client, client.post("/api/runs", {"plan": made.digest()}), watch=watch, output=output)
+    _started(client, client.post("/api/runs", {"plan": digest}), watch=watch, output=output)
+
+
+def _kept(client: Client, file: Path, digest: str) -> Plan:
+    """Return the plan that the API keeps under *digest*, as much of it as this person may see; it is what will run.
+
+    Raises: InputError: it keeps none, so the one in *file* has no author.
+    """
+    from api.cli.plan import not_kept
+    from workflows.plan import Plan
+
+    try:
+        return Plan.from_json(client.get(f"/api/plans/{part(digest)}")["plan"])
+    except NotThere as error:
+        raise not_kept(file) from error
 
 
 def _started(client: Client, fresh: dict[str, Any], *, watch: bool, output: Format) -> None:

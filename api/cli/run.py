@@ -82,11 +82,13 @@ def run(
         return
     settings = load_settings()
     with open_journal(settings) as journal:
+        if file is not None:
+            made = plans.kept(journal, file, made)
         planning.check_fresh(journal, made)
         need_worker(journal)
         # Nobody reads a plan that cannot begin.
         journal.read(partial(runs.check_free, resources=resources_of(made)))
-        show_lines(made, yes=yes)
+        show_lines(made, made.digest(), yes=yes)
         confirm("Begin with these lines?", yes=yes)
         name = start(journal, settings, made, by=account())
         if output is Format.TABLE:
@@ -100,20 +102,20 @@ def run(
     note(f"follow it with `certbridge runs watch {name}`")
 
 
-def show_lines(made: Plan, *, yes: bool) -> None:
+def show_lines(made: Plan, digest: str, *, yes: bool) -> None:
     """Show what is begun with; who says `--yes` has seen the lines before, in the plan."""
     from api.cli import plan_text
 
     shown = plan_text.short_lines(made) if yes else plan_text.lines(made, first=True)
     for line in (*shown, *plan_text.notices(made)):
         note("".join(span if isinstance(span, str) else span[0] for span in line))
-    note(f"digest {made.digest()}; whatever interrupts a service waits behind the gates")
+    note(f"digest {digest}; whatever interrupts a service waits behind the gates")
 
 
 def start(journal: Journal, settings: Settings, made: Plan, *, by: str) -> str:
     """Start the run of plan *made* and return its id; keys that were brought in are sealed in the same commit.
 
-    Whoever saved the plan, here or over the API, stays its author beside *by*: neither may approve it.
+    Whoever made the plan, here or over the API, stays its author beside *by*: neither may approve it.
     Raises: NoWorker, PlanError (nothing to do), Reserved, CertificateError (what was brought in does not fit).
     """
     from workflows.actions import new_run_id, start_run

@@ -116,9 +116,11 @@ def make_plan(who: Operator, here: Here, body: PlanWish, once: Once, response: R
             within=planning.span(body.within),
             facts_age=timedelta(hours=here.settings.facts_hours),
         )
-        new = planning.keep(here.journal, made.plan, by=who.name)
+        # Cut before it is kept, so that who sees some clusters has the digest, and the authorship, of what they see.
+        plan = plan_seen(who, made.plan)
+        new = planning.keep(here.journal, plan, by=who.name)
         response.status_code = 201 if new else 200
-        said = show_plan(who, here, made.plan.digest())
+        said = show_plan(who, here, plan.digest())
         return PlanMade(**dict(said), new=new, warnings=list(made.warnings), why_nothing=list(made.why_nothing))
 
     return once(PlanMade, 201, make)
@@ -128,7 +130,7 @@ def make_plan(who: Operator, here: Here, body: PlanWish, once: Once, response: R
 def list_plans(who: Reader, here: Here, limit: Limit = 50, offset: Offset = 0) -> Page[PlanRow]:
     """List the plans that are kept, newest first."""
     found = [one for one in here.journal.read(asked.saved_plans) if _may_see(who, one)]
-    return page_of([_row(who, one) for one in found[offset : offset + limit]], len(found), limit, offset)
+    return page_of([_row(who, here, one) for one in found[offset : offset + limit]], len(found), limit, offset)
 
 
 @router.get("/plans/{digest}")
@@ -137,7 +139,7 @@ def show_plan(who: Reader, here: Here, digest: str) -> PlanBody:
     saved, made = plan_of(who, here, digest)
     document = plan_view.to_document(made)
     return PlanBody(
-        **dict(_row(who, saved)),
+        **dict(_row(who, here, saved)),
         format=plan_view.FORMAT,
         plan=document["plan"],
         summary=plan_view.SummaryBody(**document["summary"]),
@@ -168,24 +170,31 @@ def differences(here: Server, made: Plan, *, run: str = "") -> list[LaneDifferen
 def plan_of(who: Person, here: Server, digest: str) -> tuple[asked.SavedPlan, Plan]:
     """Return a plan as *who* may see it. Raises: NotThere."""
     saved, plan = here.journal.read(partial(asked.saved_plan, digest=digest))
-    if not _may_see(who, saved):
+    # A plan without lanes tells nothing of any cluster, and who has its digest has planned the same.
+    if saved.about["lanes"] and not _may_see(who, saved):
         raise NotThere(f"There is no plan {digest[:12]}.", remedy="Make it again: it may have been forgotten.")
     return saved, plan_seen(who, Plan.from_json(plan))
 
 
 def _may_see(who: Person, saved: asked.SavedPlan) -> bool:
-    return who.clusters(Permission.READ) is None or any(sees(who, lane) for lane in saved.about["lanes"])
+    lanes = saved.about["lanes"]
+    if who.clusters(Permission.READ) is None or any(sees(who, lane) for lane in lanes):
+        return True
+    return not lanes and saved.made_by == who.name
 
 
-def _row(who: Person, saved: asked.SavedPlan) -> PlanRow:
+def _row(who: Person, here: Server, saved: asked.SavedPlan) -> PlanRow:
+    about = saved.about
+    if not all(sees(who, lane) for lane in about["lanes"]):
+        about = planning.about(plan_of(who, here, saved.digest)[1])
     return PlanRow(
         digest=saved.digest,
         kind=saved.kind,
         purpose=saved.purpose,
         made_by=saved.made_by,
         made_at=saved.at,
-        lanes=[lane for lane in saved.about["lanes"] if sees(who, lane)],
-        nodes=saved.about["nodes"],
-        steps=saved.about["steps"],
-        empty=saved.about["empty"],
+        lanes=about["lanes"],
+        nodes=about["nodes"],
+        steps=about["steps"],
+        empty=about["empty"],
     )

@@ -22,7 +22,7 @@ def test_a_plan_is_made_once_and_says_what_the_command_line_says(seeded):
     seeded.survey()
     olga = seeded.signed_in("olga")
     first = olga.post("/api/plans", json={"clusters": ["seoul"]})
-    second = seeded.signed_in("sol").post("/api/plans", json={"clusters": ["seoul"]})
+    second = seeded.with_token("olga").post("/api/plans", json={"clusters": ["seoul"]})
     assert (first.status_code, second.status_code) == (201, 200)
     plan = first.json()
     assert (plan["digest"], plan["made_by"], second.json()["made_by"]) == (second.json()["digest"], "olga", "olga")
