@@ -26,6 +26,7 @@ from importlib.metadata import version
 import httpx2
 import structlog
 
+from workflows import in_time
 from workflows.destinations import SETTING, Address, Destinations, is_public
 from workflows.errors import CertbridgeError, NotAllowed
 from workflows.journal import stock, webhooks
@@ -135,7 +136,7 @@ class Sender:
             "webhook-signature": sign(secret, delivery.message, now, body),
         }
         try:
-            return asyncio.run(self._within(hook.url, body, headers))
+            return in_time.run(self._within(hook.url, body, headers))
         except NotAllowed as error:
             return 0, str(error)
         except TimeoutError:

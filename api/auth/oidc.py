@@ -7,6 +7,7 @@ key has signed them, with an algorithm of a short list, for us, for this attempt
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -20,12 +21,15 @@ from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
 from api.auth.kept import Kept
+from workflows import in_time
 from workflows.errors import EngineError, NotAllowed
 from workflows.settings import Settings
 
 ALGORITHMS = ("RS256", "PS256", "ES256")
 """Never `none`, and never HS256: the client's secret is no key of the provider (ASVS 9.1.2)."""
 LEEWAY_S = 60
+EXCHANGES = 4
+"""So many codes are exchanged at once: a provider that hangs holds no more threads of ours."""
 TIMEOUT_S = 10.0
 """How long an answer of the provider may take in all, from the connection to its last byte."""
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
@@ -49,6 +53,7 @@ class Provider:
         self._settings = settings
         self._metadata: Kept[Mapping[str, Any]] = Kept(self._fetch_metadata)
         self._keys: Kept[KeySet] = Kept(self._fetch_keys)
+        self._exchanges = threading.BoundedSemaphore(EXCHANGES)
 
     @property
     def redirect_uri(self) -> str:
@@ -64,12 +69,18 @@ class Provider:
     def claims(self, *, code: str, nonce: str, verifier: str) -> Claims:
         """Return what the provider says of the person for *code*. Raises: NotAllowed: it does not hold; EngineError."""
         endpoint = self._metadata.get()["token_endpoint"]
+        if not self._exchanges.acquire(blocking=False):
+            raise EngineError(
+                "The sign-in provider is being asked, and has not answered yet.", remedy="Try again shortly."
+            )
         try:
-            answer = asyncio.run(self._exchange(endpoint, code, verifier))
+            answer = in_time.run(self._exchange(endpoint, code, verifier))
         except OAuthError as error:
             raise _refused("code", error) from None
         except (httpx2.HTTPError, TimeoutError, ValueError) as error:
             raise _away(error) from None
+        finally:
+            self._exchanges.release()
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise _refused("no ID token", None)
@@ -146,7 +157,7 @@ class Provider:
 
     def _get(self, address: str) -> dict[str, Any]:
         try:
-            answer = asyncio.run(_fetched(address))
+            answer = in_time.run(_fetched(address))
             answer.raise_for_status()
             found = answer.json()
         except (httpx2.HTTPError, TimeoutError, ValueError) as error:
