@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -15,15 +15,17 @@ from pydantic import BaseModel
 from api.auth.identity import asks
 from api.here import Here, Server
 from api.schemas import Limit, Offset, Page, page_of
-from api.scope import data_seen, lanes_seen, scope_of
+from api.scope import data_seen, lanes_seen, plan_seen, scope_of, sees
 from workflows.journal import FLEET, Event, Kind, lists
 from workflows.people import Permission, Person
+from workflows.plan import Plan
 
 router = APIRouter(prefix="/api", tags=["journal"])
 Reader = Annotated[Person, asks(Permission.READ)]
 Auditor = Annotated[Person, asks(Permission.AUDIT)]
 Kinds = Annotated[list[Kind] | None, Query(description="Only events of these kinds; may be repeated.")]
-WithPlan = Annotated[bool, Query(description="Begin each run with its plan: {run, plan}, the plan null for `fleet`.")]
+_WITH_PLAN = "Begin each run whose plan you may read with it: {run, plan}, the plan null for `fleet`."
+WithPlan = Annotated[bool, Query(description=_WITH_PLAN)]
 _AT_ONCE = 1000
 
 
@@ -144,9 +146,9 @@ def event_body(who: Person, event: Event, nodes: frozenset[str] = frozenset()) -
 def _lines(who: Person, here: Server, names: list[str], *, plans: bool) -> Iterator[bytes]:
     scope = scope_of(who, here)
     for name in names:
-        if plans:
-            head = {"run": name, "plan": None if name == FLEET else here.journal.plan(name)}
-            yield json.dumps(head, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        plan = _plan(who, here, name) if plans and name != FLEET else None
+        if plan is not None or (plans and name == FLEET):
+            yield json.dumps({"run": name, "plan": plan}, ensure_ascii=False, sort_keys=True).encode() + b"\n"
         offset, total = 0, 1
         while offset < total:
             find = partial(lists.find_events, scope=scope, run=name, oldest_first=True, limit=_AT_ONCE, offset=offset)
@@ -155,6 +157,15 @@ def _lines(who: Person, here: Server, names: list[str], *, plans: bool) -> Itera
             for event in found:
                 values = event_body(who, event).model_dump(mode="json")
                 yield json.dumps(values, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+
+
+def _plan(who: Person, here: Server, run: str) -> Mapping[str, Any] | None:
+    """Return the plan of *run* as *who* may read it; None: no part of it. To audit is not to read."""
+    if who.clusters(Permission.READ) is None:
+        return here.journal.plan(run)
+    if not any(sees(who, lane) for lane in here.journal.read(partial(lists.lanes_of, run=run))):
+        return None
+    return plan_seen(who, Plan.from_json(here.journal.plan(run))).to_json()
 
 
 def _all_runs(here: Server) -> list[str]:

@@ -67,6 +67,23 @@ def test_the_export_is_one_event_a_line(seeded):
         assert seeded.signed_in(name).get("/api/journal/verify").status_code == 403
 
 
+def test_plans_are_exported_to_those_alone_who_may_read_them(seeded):
+    run = seeded.waiting_run()
+
+    def heads(client, **more):
+        answer = client.get("/api/journal/export", params={"plan": True, **more})
+        return [one for one in map(json.loads, answer.text.splitlines()) if "plan" in one], answer
+
+    plan = {"run": run, "plan": seeded.journal.plan(run)}
+    assert heads(seeded.signed_in("audrey"))[0] == [{"run": "fleet", "plan": None}, plan]
+    assert heads(seeded.with_token("audrey", Permission.AUDIT, Permission.READ), run=run)[0] == [plan]
+    auditing = seeded.with_token("audrey", Permission.AUDIT)
+    for more in ({}, {"run": run}):
+        found, answer = heads(auditing, **more)
+        assert (answer.status_code, [one for one in found if one["plan"]]) == (200, [])
+        assert "cms1" not in answer.text
+
+
 @on_both("seeded")
 def test_a_person_of_one_cluster_sees_the_events_of_its_lanes_and_servers(seeded):
     run = seeded.waiting_run()
