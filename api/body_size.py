@@ -6,6 +6,8 @@ is believed only when it is too much; else what arrives is counted. Pure ASGI, s
 
 from __future__ import annotations
 
+import re
+
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,9 @@ from api.problems import answer, plain_problem
 SMALL = 1_000_000
 DELIVERY = LARGEST + 5_000_000
 """More than the route of deliveries takes: it counts for itself, and its sentence says more."""
+
+_DELIVERY = re.compile(r"/api/runs/[^/]+/deliveries|/runs/[^/]+/gates/[^/]+/[^/]+/deliver")
+"""Of the API, and of the page of a gate; no other route that happens to end so."""
 
 
 class BodySize:
@@ -49,7 +54,7 @@ class BodySize:
 
 def is_delivery(scope: Scope) -> bool:
     """Return whether certificates are brought, which are files of any bytes."""
-    return bool(scope["path"].endswith(("/deliver", "/deliveries")))
+    return scope["method"] == "POST" and _DELIVERY.fullmatch(scope["path"]) is not None
 
 
 def _sentence(most: int) -> str:

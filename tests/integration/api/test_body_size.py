@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
+
 from api.body_size import DELIVERY, SMALL
 from workflows.people import Role
 
@@ -32,6 +34,25 @@ def test_what_does_not_tell_its_length_is_counted(web):
     headers = {"Content-Type": "application/json", "Idempotency-Key": "one"}
     answer = web.with_token("ann").post("/api/plans", content=pieces(SMALL + 200_000), headers=headers)
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PATCH", "/api/webhooks/deliver"),
+        ("PUT", "/api/users/deliveries"),
+        ("POST", "/api/runs/a/deliver"),
+        ("POST", "/api/runs/a/b/deliveries"),
+        ("POST", "/gates/deliver"),
+        ("PATCH", "/api/runs/r1/deliveries"),
+    ],
+)
+def test_no_other_route_takes_as_much_because_of_how_its_path_ends(web, method, path):
+    web.person("ann", Role.ADMIN)
+    client = web.signed_in("ann")
+    assert client.request(method, path, content=b"x" * (SMALL + 1)).status_code == 413
+    for delivered in ("/api/runs/r1/deliveries", "/runs/r1/gates/seoul/sign/deliver"):
+        assert client.post(delivered, content=b"x" * (SMALL + 1)).status_code != 413
 
 
 def test_a_pile_of_certificates_may_be_large(web):

@@ -82,6 +82,12 @@ def test_it_is_found_in_a_body_that_comes_in_pieces(web):
     assert (answer.status_code, "NUL" in answer.text) == (422, True)
 
 
+def test_a_path_that_only_ends_as_a_delivery_is_looked_at(web):
+    web.person("root", *EVERYTHING)
+    answer = web.signed_in("root").patch("/api/webhooks/deliver", json={"url": "https://a\x00b"})
+    assert (answer.status_code, "NUL" in answer.text) == (422, True)
+
+
 def test_a_delivery_may_hold_zeros(web):
     web.person("root", *EVERYTHING)
     answer = web.signed_in("root").post("/api/runs/r1/deliveries", files={"files": ("one.der", b"\x30\x00\x00")})
