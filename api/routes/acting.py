@@ -176,9 +176,9 @@ def pause_run(who: Operator, here: Here, run: str, body: Acting, once: Once) -> 
 
 
 @router.get("/runs/{run}/cancel/preview")
-def preview_cancel(who: Reader, here: Here, run: str) -> PreviewBody:
-    """Show what cancelling would do."""
-    plan, state = _seen(who, here, run, "")
+def preview_cancel(who: Reader, here: Here, run: str, lane: str = "") -> PreviewBody:
+    """Show what cancelling would do, which is always to all lanes, whichever *lane* is named."""
+    plan, state = _seen(who, here, run, lane)
     return PreviewBody.model_validate(previews.cancel(plan, state, dead=_dead(here, run)))
 
 

@@ -106,7 +106,7 @@ def show_run(who: Reader, here: Here, run: str, lane: str = "", limit: Limit = 2
 @router.get("/runs/{run}/plan")
 def show_run_plan(who: Reader, here: Here, run: str, lane: str = "") -> RunPlanBody:
     """Show the plan of a run as it was frozen: every line in order."""
-    lanes_seen(who, here, run)
+    lanes_asked(who, here, run, lane)
     made, state = plan_seen(who, here.plan(run)), here.journal.state(run)
     return RunPlanBody(
         run=run,
@@ -135,7 +135,7 @@ def list_steps(
     offset: Offset = 0,
 ) -> Page[StepRow]:
     """List the steps, barriers and gates of a run in the order of its plan."""
-    names = [one for one in lanes_seen(who, here, run) if not lane or one == lane]
+    names = lanes_asked(who, here, run, lane)
     shown, _ = look(who, here, run, names)
     found = [
         (one.name, part)

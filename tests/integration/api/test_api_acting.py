@@ -74,15 +74,15 @@ def test_a_hidden_lane_is_answered_as_one_that_is_not_there(seeded):
     def answers(lane: str) -> list[tuple[int, str]]:
         previews = [
             sol.get(f"/api/runs/{run}/{what}/preview", params={"lane": lane})
-            for what in ("resume", "pause", "rollback")
+            for what in ("resume", "pause", "cancel", "rollback")
         ]
         acts = [sol.post(f"/api/runs/{run}/{what}", json={"lane": lane}) for what in ("resume", "pause", "rollback")]
-        shown = sol.get(f"/api/runs/{run}", params={"lane": lane})
-        return [(one.status_code, one.text.replace(lane, "LANE")) for one in (*previews, *acts, shown)]
+        shown = [sol.get(f"/api/runs/{run}{part}", params={"lane": lane}) for part in ("", "/plan", "/steps")]
+        return [(one.status_code, one.text.replace(lane, "LANE")) for one in (*previews, *acts, *shown)]
 
     hidden = answers("busan")
     assert hidden == answers("jeju_")
-    assert [status for status, _ in hidden] == [404, 404, 403, 404, 404, 403, 404]
+    assert [status for status, _ in hidden] == [404, 404, 404, 403, 404, 404, 403, 404, 404, 404]
     assert not any("busan" in text or "cms3" in text for _, text in hidden)
 
 
