@@ -12,7 +12,10 @@ from pydantic import BaseModel
 
 
 class VoteBody(BaseModel):
-    """An approval. `counts` is false when its voter may not approve any more."""
+    """An approval. `counts` is false when its voter may not approve any more.
+
+    `invited_by` is told when an invitation of that one set the voter's password in the 30 days before the vote.
+    """
 
     name: str
     stage: int
@@ -21,6 +24,8 @@ class VoteBody(BaseModel):
     reason: str
     not_before: datetime | None
     counts: bool
+    invited_by: str
+    invited_at: datetime | None
 
 
 class StageBody(BaseModel):

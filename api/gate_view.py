@@ -78,7 +78,7 @@ def stages_of(journal: Journal, opened: Sequence[OpenGate]) -> dict[tuple[str, s
 
 def stage_json(stage: StageState) -> dict[str, Any]:
     """Return {"group", "needs", "missing", "votes": [{…}]}."""
-    names = ("stage", "name", "via", "at", "reason", "not_before", "counts")
+    names = ("stage", "name", "via", "at", "reason", "not_before", "counts", "invited_by", "invited_at")
     votes = [{name: getattr(vote, name) for name in names} for vote in stage.votes]
     return {"group": stage.group, "needs": stage.needs, "missing": stage.missing, "votes": votes}
 

@@ -179,7 +179,11 @@ def check_rejection(
 # ── when enough people have voted ────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """An approval. `counts` is False while its voter may not approve any more; `via` is how that one came in."""
+    """An approval. `counts` is False while its voter may not approve any more; `via` is how that one came in.
+
+    `invited_by` invited the voter, whose password was set so at `invited_at`, not long before the vote; "" and None:
+    nobody did. Who hands out invitations could have taken this one.
+    """
 
     stage: int
     account: str
@@ -189,6 +193,8 @@ class Vote:
     reason: str = ""
     not_before: datetime | None = None
     counts: bool = True
+    invited_by: str = ""
+    invited_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

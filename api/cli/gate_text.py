@@ -76,10 +76,18 @@ def _people(one: dict[str, Any]) -> Iterator[Spans]:
             why = f" ({vote['reason']})" if vote["reason"] else ""
             lost = "" if vote["counts"] else "; may not approve any more, so it does not count"
             yield (f"    {vote['name']} approved at {moment(vote['at'])}{why}{lost}",)
+    for vote in (vote for each in stages for vote in each["votes"] if vote["invited_by"]):
+        yield (f"  {invitation_of(vote)}",)
     if one["expires_at"] and one["status"] == "open":
         yield (f"  to be decided until {moment(one['expires_at'])}",)
     elif one["expires_at"] and one["status"] == "approved":
         yield (f"  the approval is good until {moment(one['expires_at'])}",)
+
+
+def invitation_of(vote: dict[str, Any]) -> str:
+    """Return whose invitation set the password that this vote came by."""
+    at = moment(vote["invited_at"])
+    return f"the password of {vote['name']} was set at {at} by an invitation of {vote['invited_by']}"
 
 
 def _papers(one: dict[str, Any]) -> Iterator[Spans]:

@@ -140,8 +140,11 @@ def set_active(tx: Transaction, account: str, *, active: bool, by: str) -> None:
     if not active:
         if person(found).is_administrator:
             _check_an_administrator_is_left(tx)
-        for table in (tables.session, tables.invitation):
-            tx.connection.execute(sa.delete(table).where(table.c.account == account))
+        session, invitation = tables.session, tables.invitation
+        tx.connection.execute(sa.delete(session).where(session.c.account == account))
+        # One that was taken stays: gates tell whose it was, see `taken`.
+        unused = (invitation.c.account == account, invitation.c.used_at.is_(None))
+        tx.connection.execute(sa.delete(invitation).where(*unused))
     said = {"account": account, "change": "activated" if active else "deactivated"}
     tx.append(NewEvent(run=FLEET, kind=Kind.ACCOUNT_CHANGED, actor=by, data=said))
     if not active:
@@ -224,6 +227,23 @@ def take_invitation(tx: Transaction, secret: str, *, argon2id: str, name: str = 
     set_password(tx, account, argon2id, by=who)
     _revoke_tokens(tx, account, by=who)
     return account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """An invitation that was taken: the password of *account* was set by whoever had it from *by*."""
+
+    account: str
+    by: str
+    at: datetime
+
+
+def taken(connection: sa.Connection, wanted: Collection[str]) -> list[Taken]:
+    """Return the invitations of the accounts *wanted* that were taken, newest first."""
+    table = tables.invitation
+    mine = (table.c.account.in_(sorted(wanted)), table.c.used_at.is_not(None))
+    query = sa.select(table.c.account, table.c.made_by, table.c.used_at).where(*mine).order_by(table.c.used_at.desc())
+    return [Taken(account=row.account, by=row.made_by, at=moment(row.used_at)) for row in connection.execute(query)]
 
 
 def _may_choose_a_password(account: Account) -> bool:

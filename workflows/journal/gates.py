@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from workflows import gate as rules
 from workflows.canonical import digest_of_json
 from workflows.errors import DigestChanged, GateDecided, GateError, InputError
+from workflows.gate import StageState
 from workflows.inventory import Approval
 from workflows.journal import outbox, tables, votes
 from workflows.journal.claims import pass_through
@@ -127,7 +128,7 @@ def decide(
     if not votes.give(tx, key, digest=digest, by=who, stage=stage, reason=reason, not_before=not_before):
         raise GateError("This account has a vote at this gate already.", remedy="See `certbridge gates show`.")
     stages = votes.stages(tx.connection, key, digest, current.terms)
-    said = {"digest": digest, "reason": reason, "stage": stage, "via": who.via}
+    said = {"digest": digest, "reason": reason, "stage": stage, "via": who.via, **_invited(stages[stage], by)}
     if rules.current(stages) is not None:
         if not_before is not None:
             said["not_before"] = _iso(not_before)
@@ -135,6 +136,12 @@ def decide(
         return current
     times = [vote.not_before for each in stages for vote in each.votes if vote.counts and vote.not_before]
     return _approve(tx, current, by=by, reason=reason, not_before=max(times, default=None), said=said)
+
+
+def _invited(stage: StageState, by: str) -> dict[str, Any]:
+    """Return {"invited_by", "invited_at"} when the vote of *by* tells of an invitation, for its event; else {}."""
+    vote = next(one for one in stage.votes if one.name == by)
+    return {"invited_by": vote.invited_by, "invited_at": _iso(vote.invited_at)} if vote.invited_at else {}
 
 
 def _approve(

@@ -1,13 +1,14 @@
 """Votes at gates: who approved what is there now, and whether each of them may still approve.
 
 A vote is bound to the digest of the gate, and an account has one at a gate. Roles, groups and activity of a voter are
-those of this moment, not of the vote's (faults.md F23): whoever lost them does not count any more.
+those of this moment, not of the vote's (faults.md F23): whoever lost them does not count any more. Whose invitation
+set the password that a vote came by is told with it, since administrators, who never approve, hand those out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,8 @@ from workflows.journal import accounts, tables
 from workflows.journal.store import Transaction, moment
 from workflows.people import Person
 
+INVITED_FOR = timedelta(days=30)
+"""For how long after an invitation was taken votes tell of it: as long as an approval is good for, unless said."""
 _VOTE = tables.vote
 Key = tuple[str, str, str]
 """Run, lane and gate."""
@@ -74,14 +77,15 @@ def stages_of_all(
     rows = connection.execute(sa.select(_VOTE).where(_VOTE.c.run.in_(runs))).all() if runs else []
     rows = [row for row in rows if wanted.get((row.run, row.lane, row.gate), ("",))[0] == row.digest]
     found = _accounts(connection, rows)
+    taken = accounts.taken(connection, found) if found else []
     given: dict[Key, list[Vote]] = {key: [] for key in wanted}
     for row in rows:
         key = (row.run, row.lane, row.gate)
-        given[key].append(_vote(row, found.get(row.account), wanted[key][1]))
+        given[key].append(_vote(row, found.get(row.account), wanted[key][1], taken))
     return {key: tally(terms.stages, given[key]) for key, (_, terms) in wanted.items()}
 
 
-def _vote(row: sa.Row[Any], account: accounts.Account | None, terms: Approval) -> Vote:
+def _vote(row: sa.Row[Any], account: accounts.Account | None, terms: Approval, taken: Iterable[accounts.Taken]) -> Vote:
     group = terms.stages[row.stage].group if row.stage < len(terms.stages) else ""
     if account is not None and not account.active:
         counts = False
@@ -89,6 +93,7 @@ def _vote(row: sa.Row[Any], account: accounts.Account | None, terms: Approval) -
         counts = _local(row.name, account).counts(group, row.lane)
     else:
         counts = account is not None and Voter.of(accounts.person(account)).counts(group, row.lane)
+    invited = _invited(row, taken)
     return Vote(
         stage=row.stage,
         account=row.account,
@@ -98,7 +103,17 @@ def _vote(row: sa.Row[Any], account: accounts.Account | None, terms: Approval) -
         reason=row.reason,
         not_before=None if row.not_before is None else moment(row.not_before),
         counts=counts,
+        invited_by=invited.by if invited else "",
+        invited_at=invited.at if invited else None,
     )
+
+
+def _invited(row: sa.Row[Any], taken: Iterable[accounts.Taken]) -> accounts.Taken | None:
+    """Return the last invitation that set the password before this vote; no password opens the machine itself."""
+    if row.via == LOCAL:
+        return None
+    at = moment(row.at)
+    return next((one for one in taken if one.account == row.account and at - INVITED_FOR < one.at <= at), None)
 
 
 def _accounts(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> dict[str, accounts.Account]:
