@@ -18,9 +18,9 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 demo: $(VENV)/.ready  ## renew a simulated fleet, from survey to proof
 	$(BIN)/certbridge demo $(ARGS)
 
-# Tests wait half of the time, so there is one process more than cores; files come in the order of tests/conftest.py.
+# Tests wait half of the time, so there are two processes for each core; files come in the order of tests/conftest.py.
 # An empty PYTHONDONTWRITEBYTECODE lets the hundreds of workers that tests start find our modules compiled.
-JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(6, 2 * (os.cpu_count() or 1)))')
 test: $(VENV)/.ready  ## run the whole test suite (JOBS=… processes)
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
