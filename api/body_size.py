@@ -10,10 +10,11 @@ import re
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.archives import LARGEST
-from api.problems import answer, plain_problem
+from api.problems import plain_problem, shown
 
 SMALL = 1_000_000
 DELIVERY = LARGEST + 5_000_000
@@ -37,7 +38,8 @@ class BodySize:
         most = DELIVERY if is_delivery(scope) else SMALL
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told) > most:
-            await answer(plain_problem(413, _sentence(most), "Send less."))(scope, receive, send)
+            problem = plain_problem(413, _sentence(most), "Send less.")
+            await shown(Request(scope), problem)(scope, receive, send)
             return
         seen = 0
 

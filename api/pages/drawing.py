@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from api.here import server
 from api.pages import sentences, texts, words
@@ -66,6 +66,7 @@ def _frame(request: Request) -> dict[str, Any]:
         "languages": texts.LANGUAGES,
         "theme": theme_of(request),
         "inbox": _inbox(request, person),
+        "moved": False,
         "units": texts.units(),
         "now": now(),
     }
@@ -94,7 +95,7 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {"asset": asset, "words": words}
     environment.filters |= {
         "moment": _moment,
-        "clock": texts.clock,
+        "clock": _clock,
         "day": texts.day,
         "number": texts.number,
         "lasting": texts.lasting,
@@ -116,12 +117,27 @@ def asset(name: str) -> str:
     return f"/static/{name}?{digest}"
 
 
-def _moment(at: datetime | None) -> Markup:
-    """Return a time with its machine form beside it; the script adds the reader's own time zone as a title."""
-    if at is None:
-        return Markup("")
-    said = texts.moment(at)
-    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(timespec="seconds"), said)
+def _moment(at: datetime | str | None, *, seconds: bool = False) -> Markup:
+    """Return a time with its machine form beside it and its zone in the title; the script adds the reader's own time.
+
+    A text is what a problem carries along; one that is no time is shown as it is.
+    """
+    if isinstance(at, str):
+        try:
+            at = datetime.fromisoformat(at)
+        except ValueError:
+            return escape(at)
+    return Markup("") if at is None else _time(at, texts.moment(at, seconds=seconds))
+
+
+def _clock(at: datetime | None) -> Markup:
+    return Markup("") if at is None else _time(at, texts.clock(at))
+
+
+def _time(at: datetime, said: str, look: str = "") -> Markup:
+    drawn = Markup('<time{} datetime="{}" title="{}">{}</time>')
+    named = Markup(' class="{}"').format(look) if look else ""
+    return drawn.format(named, at.isoformat(timespec="seconds"), texts.in_utc(at), said)
 
 
 def _since(at: datetime | None, until: datetime | None = None) -> Markup:
@@ -131,4 +147,4 @@ def _since(at: datetime | None, until: datetime | None = None) -> Markup:
     said = texts.lasting(((until or now()) - at).total_seconds())
     if until is not None:
         return Markup("<span>{}</span>").format(said)
-    return Markup('<time class="since" datetime="{}">{}</time>').format(at.isoformat(timespec="seconds"), said)
+    return _time(at, said, "since")

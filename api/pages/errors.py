@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -10,6 +11,9 @@ from fastapi.responses import RedirectResponse
 
 if TYPE_CHECKING:
     from api.problems import Problem
+
+_GATE = re.compile(r"(/runs/[^/]+/gates/[^/]+/[^/]+)/(?:approve|reject|deliver)$")
+"""What is done at a gate: whoever could not do it goes back there."""
 
 
 def answer(request: Request, problem: Problem) -> Response:
@@ -23,4 +27,5 @@ def answer(request: Request, problem: Problem) -> Response:
             # htmx would put the sign-in page into a corner of this one.
             return Response(status_code=204, headers={"HX-Redirect": "/sign-in"})
         return RedirectResponse(where, 303)
-    return draw(request, "problem.html", status=problem.status, problem=problem)
+    gate = _GATE.match(request.url.path) if request.method == "POST" else None
+    return draw(request, "problem.html", status=problem.status, problem=problem, gate=gate[1] if gate else "")

@@ -16,10 +16,12 @@ from api.run_view import LaneView, PartView
 from workflows.plan import Barrier, Gate, Lane, Par, Seq, Step
 from workflows.plan import Part as PlanPart
 
-LEFT, WIDTH, RIGHT, TOP, ROW, GAP = 130, 1000, 12, 34, 26, 64
+LEFT, WIDTH, RIGHT, TOP, ROW = 130, 1000, 12, 34, 26
 NODES_SHOWN = 60
 _TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 _SHORTEST, _LABEL = 2.0, 54
+_GAP, _WIDE_GAP = 96, 124
+"""How wide the axis is cut at a gate: there is room for its name, and for how long it took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +40,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateBand:
-    """A gate between two pieces of work; *lasted_s* None: it was not met or is still open."""
+    """A gate between two pieces of work; *lasted_s* None: it was not met; *since*: it is open, so that runs on."""
 
     x: float
     width: float
     name: str
     lasted_s: float | None
     status: str
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,7 @@ def chart(plan: Lane, shown: LaneView, *, created_at: datetime | None, now: date
     nodes = list(dict.fromkeys(part.node or shown.name for part in shown.parts if part.kind == "step"))
     drawn = nodes[:NODES_SHOWN]
     _times(pieces, parts, created_at, now)
-    scale = _place(pieces, len(gates))
+    scale = _place(pieces, [*map(_gap, gates)])
     rows = {node: TOP + ROW * number for number, node in enumerate(drawn)}
     return Chart(
         lane=shown.name,
@@ -155,13 +158,17 @@ def _times(
         piece.lasts_s = max(real if over and real > 0 else max(real, planned), 1.0)
 
 
-def _place(pieces: list[_Piece], gates: int) -> float:
-    room = WIDTH - LEFT - RIGHT - GAP * gates
+def _gap(gate: str) -> int:
+    return _WIDE_GAP if gate.endswith("point-of-no-return") else _GAP
+
+
+def _place(pieces: list[_Piece], gaps: list[int]) -> float:
+    room = WIDTH - LEFT - RIGHT - sum(gaps)
     scale = room / sum(piece.lasts_s for piece in pieces)
     x = float(LEFT)
-    for piece in pieces:
+    for piece, gap in zip(pieces, (*gaps, 0), strict=True):
         piece.x = x
-        x += piece.lasts_s * scale + GAP
+        x += piece.lasts_s * scale + gap
     return scale
 
 
@@ -229,7 +236,10 @@ def _bands(
         lasted = (ended - part.started_at).total_seconds() if ended and part.started_at else None
         x = before.x + before.lasts_s * scale
         name = gate.rpartition("/")[2]
-        yield GateBand(x=round(x + 8, 1), width=GAP - 16, name=name, lasted_s=lasted, status=part.status)
+        since = part.started_at if part.status == "waiting" else None
+        yield GateBand(
+            x=round(x + 8, 1), width=_gap(gate) - 16, name=name, lasted_s=lasted, status=part.status, since=since
+        )
 
 
 def _ticks(pieces: list[_Piece], scale: float) -> Iterator[Tick]:

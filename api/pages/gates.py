@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,10 +10,11 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from api import gate_view, plan_view
+from api.archives import LARGEST
 from api.gate_bodies import GateBody
 from api.here import Here, Server
 from api.pages.drawing import draw
-from api.pages.reading import Decider, Operator, Reader
+from api.pages.reading import Decider, Operator, Reader, Watcher
 from api.pages.settings import body_of
 from api.routes import gates, plans
 from api.routes.gates import Files
@@ -32,13 +34,25 @@ def show_inbox(who: Reader, here: Here, request: Request) -> Response:
     waiting = gates.list_gates(who, here, limit=_MOST, offset=0).items
     approved = gates.list_gates(who, here, status="approved", limit=_MOST, offset=0).items
     signing = [one for one in approved if one.gate == SIGN]
-    return draw(request, "gates.html", gates=[*waiting, *signing])
+    found = [*waiting, *signing]
+    purposes = {run: here.plan(run).purpose for run in {one.run for one in found}}
+    return draw(request, "gates.html", gates=found, purposes=purposes)
 
 
 @router.get("/runs/{run}/gates/{lane}/{name}")
 def show_gate(who: Reader, here: Here, request: Request, run: str, lane: str, name: str) -> Response:
     """Show a gate as it is decided on."""
     return _gate(who, here, request, gates.show_gate(who, here, run, lane, name))
+
+
+@router.get("/runs/{run}/gates/{lane}/{name}/now")
+def show_now(who: Watcher, here: Here, request: Request, run: str, lane: str, name: str, seen: str = "") -> Response:
+    """Say whether the gate is still as it was *seen*; a page that is open asks whenever its run has moved.
+
+    What is shown stays as it is: somebody may be reading it, or writing down a reason.
+    """
+    gate = gates.show_gate(who, here, run, lane, name)
+    return draw(request, "parts/gate_moved.html", gate=gate, changed=seen != _standing(gate), moved=True)
 
 
 @router.post("/runs/{run}/gates/{lane}/{name}/approve")
@@ -86,8 +100,16 @@ def _gate(
         difference=[one for one in plans.differences(here, plan, run=gate.run) if one.lane == gate.lane],
         delivers=gate.gate == SIGN and gate.status == "approved" and who.may(Permission.OPERATE, (gate.lane,)),
         delivery=delivery,
+        standing=_standing(gate),
+        most=LARGEST,
         named=told,
     )
+
+
+def _standing(gate: GateBody) -> str:
+    """Return what stands for all that people do at a gate: it is another one after each decision and delivery."""
+    about = gate.model_dump_json(include={"status", "digest", "voided", "stages", "decided_by", "missing"})
+    return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def _moment(text: str) -> datetime | None:

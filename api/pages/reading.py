@@ -17,6 +17,8 @@ from workflows.plan import Plan
 Reader = Annotated[Person, asks(Permission.READ)]
 Operator = Annotated[Person, asks(Permission.OPERATE)]
 Decider = Annotated[Person, asks(Permission.DECIDE)]
+Watcher = Annotated[Person, asks(Permission.READ, by_itself=True)]
+"""Who has a page open: what it loads by itself does not lengthen their session."""
 Auditor = Annotated[Person, asks(Permission.AUDIT)]
 Manager = Annotated[Person, asks(Permission.MANAGE)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import sqlalchemy as sa
@@ -12,12 +12,11 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 from sse_starlette import ServerSentEvent
 
-from api.auth.identity import asks
 from api.here import Here, Server
 from api.pages import gantt, texts
 from api.pages.drawing import draw, narrowed, now
 from api.pages.grid import grid
-from api.pages.reading import Reader, Seen, operates, seen_run
+from api.pages.reading import Reader, Seen, Watcher, operates, seen_run
 from api.pages.waits import waits
 from api.routes import runs as routes
 from api.routes.events import as_stream, while_seen
@@ -29,10 +28,9 @@ from workflows.journal import tables
 from workflows.people import Permission, Person
 
 router = APIRouter(include_in_schema=False)
-Watcher = Annotated[Person, asks(Permission.READ, by_itself=True)]
-"""Who has a page open: what it loads by itself does not lengthen their session."""
 LIMIT = 25
 _CHARTS, _STEPS = 12, 60
+_MAY_PAUSE = frozenset({"ready", "running", "waiting"})
 _NOTABLE = frozenset({"running", "waiting", "failed", "parked", "undone"})
 
 
@@ -90,7 +88,7 @@ def show_run(who: Reader, here: Here, request: Request, run: str, lane: str = ""
 @router.get("/runs/{run}/live")
 def show_live(who: Watcher, here: Here, request: Request, run: str, lane: str = "", node: str = "") -> Response:
     """Return what changes of a run's page."""
-    return draw(request, "parts/run_live.html", **_values(who, here, request, run, lane, node))
+    return draw(request, "parts/run_moved.html", **_values(who, here, request, run, lane, node))
 
 
 @router.get("/runs/{run}/stream")
@@ -141,6 +139,7 @@ def _values(who: Person, here: Server, request: Request, run: str, lane: str, no
         "node": node,
         "charts": () if table.folded else tuple(_charts(seen, lane))[:_CHARTS],
         "operates": operates(who, seen),
+        "can_pause": any(one.status in _MAY_PAUSE for one in shown.lanes),
         "can_resume": any(one.status in {"stopped", "paused"} for one in shown.lanes)
         or any(part.status in {"failed", "parked"} for part in every),
         "query": urlencode({"lane": lane, "node": node}),

@@ -95,12 +95,18 @@ def N_(text: str) -> str:  # noqa: N802 - the name by which catalogues are made
 _ = gettext
 
 
-def moment(at: datetime | None) -> str:
+def moment(at: datetime | None, *, seconds: bool = False) -> str:
     """Return a time as the language writes it, in UTC: "26 Nov 2026, 14:05"."""
     if at is None:
         return ""
     pattern = _("d MMM y, HH:mm")
+    pattern = pattern.replace("mm", "mm:ss") if seconds else pattern
     return str(dates.format_datetime(at.astimezone(UTC), pattern, tzinfo=UTC, locale=_locale()))
+
+
+def in_utc(at: datetime) -> str:
+    """Return a time with its zone, as a title tells it: "2026-11-26 15:45:55 UTC"."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def clock(at: datetime | None) -> str:

@@ -72,7 +72,7 @@ def _lane(shown: RunView, lane: LaneView) -> Wait:
         return Wait(look="over" if shown.outcome == "done" else "trouble", text=text, more=tuple(_errors(lane)), **said)
     busy = [part for part in lane.parts if part.kind == "step" and part.status in {"running", "waiting"}]
     if busy:
-        return _at_work(lane, busy)
+        return _at_work(shown.kind, lane, busy)
     if lane.status == "stopped":
         text = _("It stopped. Mend the cause, then resume the run.")
         since = max((part.ended_at for part in lane.parts if part.error and part.ended_at), default=None)
@@ -85,17 +85,17 @@ def _lane(shown: RunView, lane: LaneView) -> Wait:
     return _next(lane)
 
 
-def _at_work(lane: LaneView, busy: Sequence[PartView]) -> Wait:
+def _at_work(kind: str, lane: LaneView, busy: Sequence[PartView]) -> Wait:
     operation = next((part for part in busy if part.data.get("operation")), None)
     if operation is not None:
-        return _operation(lane, operation)
+        return _operation(kind, lane, operation)
     first = min(busy, key=lambda part: (part.started_at is None, part.started_at))
     names = list(dict.fromkeys(part.node for part in busy if part.node))
     where = ", ".join(names[:SHOWN])
     if len(names) > SHOWN:
         more = len(names) - SHOWN
         where += " " + ngettext("and %(n)s more", "and %(n)s more", more) % {"n": more}
-    text = _("Waits for “%(stage)s” on %(where)s.") % {"stage": stage(first.stage), "where": where or lane.name}
+    text = _("Waits for “%(stage)s” on %(where)s.") % {"stage": stage(first.stage, kind), "where": where or lane.name}
     low, high = usual_of(first)
     return Wait(
         lane=lane.name,
@@ -108,7 +108,7 @@ def _at_work(lane: LaneView, busy: Sequence[PartView]) -> Wait:
     )
 
 
-def _operation(lane: LaneView, part: PartView) -> Wait:
+def _operation(kind: str, lane: LaneView, part: PartView) -> Wait:
     data = part.data
     usual = data.get("usual_s") or part.usual_s
     since = str(data.get("since") or "")
@@ -122,7 +122,7 @@ def _operation(lane: LaneView, part: PartView) -> Wait:
         lane=lane.name,
         look="engine",
         status="running",
-        text=_("Waits for “%(operation)s” on %(node)s.") % {"operation": data["operation"], "node": part.node},
+        text=_("Waits for “%(stage)s” on %(where)s.") % {"stage": stage(part.stage, kind), "where": part.node},
         since=datetime.fromisoformat(since) if since else part.started_at,
         usual=span(usual[0], usual[1]) if len(usual) == 2 else span(*usual_of(part)),
         more=tuple(more),
@@ -193,9 +193,8 @@ def _last(lane: LaneView) -> datetime | None:
 def _errors(lane: LaneView) -> Iterator[str]:
     """Yield what went wrong, each thing once; a few of them say enough."""
     told = dict.fromkeys(
-        Markup("{}: {} {}")
-        .format(part.node or lane.name, in_words(part.error.get("text")), in_words(part.error.get("remedy")))
-        .strip()
+        Markup("{}: {}").format(part.node or lane.name, in_words(part.error.get("text")))
+        + (Markup("<br>{}").format(in_words(part.error["remedy"])) if part.error.get("remedy") else "")
         for part in lane.parts
         if part.error and part.status in {"failed", "parked", "undone"}
     )

@@ -6,13 +6,14 @@ Each status also has a mark, so that nothing is told by colour alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from api import stages
 from api.pages import texts
 from api.pages.texts import N_, gettext
 from workflows.gate import SIGN
-from workflows.plan import DATABASE
+from workflows.plan import DATABASE, ROLLBACK
 
 T = TypeVar("T")
 STATUSES: Mapping[str, str] = {
@@ -101,6 +102,7 @@ GATE_QUESTIONS: Mapping[str, str] = {
     "go": N_("May these certificates be put in service?"),
     "point-of-no-return": N_("May the database cluster be taken apart and built again?"),
 }
+_BACK = N_("May the servers go back to their old certificates?")
 ROLES: Mapping[str, str] = {
     "viewer": N_("viewer"),
     "operator": N_("operator"),
@@ -218,9 +220,9 @@ def stage_called(name: str) -> str:
     return gettext(_STAGES_BY_NAME[name]) if name in _STAGES_BY_NAME else name
 
 
-def question(gate: str) -> str:
-    """Return what is asked at a gate."""
-    return _called(gate, GATE_QUESTIONS)
+def question(gate: str, purpose: str = "") -> str:
+    """Return what is asked at a gate of a plan with this *purpose*."""
+    return gettext(_BACK) if purpose == ROLLBACK and gate != SIGN else _called(gate, GATE_QUESTIONS)
 
 
 def action(name: str) -> str:
@@ -246,6 +248,11 @@ def waiting(gate: Any) -> str:
 def heat(days: int) -> int:
     """Return how hot so many days left are: 0 (over) to 5 (far away)."""
     return next((level for level, until in enumerate((0, 7, 30, 60, 90)) if days < until), 5)
+
+
+def clock(at: datetime) -> str:
+    """Return the time of day as a drawing writes it."""
+    return texts.clock(at)
 
 
 def span(pair: tuple[int, int]) -> str:

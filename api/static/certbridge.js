@@ -3,6 +3,7 @@
 
 (() => {
   const body = document.body;
+  document.documentElement.classList.add("scripts");
 
   // ── lengths of time that run on ──────────────────────────────────────────────────────────────────────────────────
   const units = body.dataset.units.split("|");
@@ -21,23 +22,36 @@
   }
 
   function tick() {
-    for (const each of document.querySelectorAll("time.since")) {
-      each.textContent = lasting((Date.now() - Date.parse(each.dateTime)) / 1000);
+    for (const each of document.querySelectorAll("time.since, [data-since]")) {
+      each.textContent = lasting((Date.now() - Date.parse(each.dateTime || each.dataset.since)) / 1000);
     }
   }
 
-  // Times are told in UTC; the reader's own time stands in the title.
+  // Times are told in UTC; the reader's own time stands in the title too.
   function localTimes(root) {
-    for (const each of root.querySelectorAll("time[datetime]:not([title])")) {
+    for (const each of root.querySelectorAll("time[datetime]:not([data-told])")) {
       const at = new Date(each.dateTime);
-      if (!Number.isNaN(at.getTime())) {
-        each.title = at.toLocaleString(document.documentElement.lang, { dateStyle: "full", timeStyle: "long" });
+      each.dataset.told = "yes";
+      if (Number.isNaN(at.getTime())) continue;
+      each.title += `\n${at.toLocaleString(document.documentElement.lang, { dateStyle: "full", timeStyle: "long" })}`;
+    }
+  }
+
+  // On a phone a row of a table is a block: each of its cells says what it is.
+  function namedCells(root) {
+    for (const table of root.querySelectorAll("table.stack")) {
+      const names = [...table.querySelectorAll("thead th")].map((each) => each.textContent.trim());
+      for (const row of table.querySelectorAll("tbody tr")) {
+        [...row.children].forEach((cell, at) => {
+          if (cell.tagName === "TD" && cell.textContent.trim() && names[at] !== "#") cell.dataset.named = names[at];
+        });
       }
     }
   }
 
   tick();
   localTimes(document);
+  namedCells(document);
   window.setInterval(tick, 1000);
 
   // ── light and dark ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -104,6 +118,7 @@
       if (each) each.open = true;
     }
     localTimes(event.detail.target);
+    namedCells(event.detail.target);
     tick();
   });
   function live(on) {
@@ -114,12 +129,25 @@
   }
   document.addEventListener("htmx:sseOpen", () => live(true));
   document.addEventListener("htmx:sseError", () => live(false));
-  document.addEventListener("htmx:sseClose", () => live(false));
+  document.addEventListener("htmx:sseClose", (event) => {
+    live(false);
+    if (event.detail.type !== "message") return; // the stream itself has said that nothing more comes
+    for (const each of document.querySelectorAll(".live-dot")) each.textContent = each.dataset.over;
+  });
 
   // ── files dropped in ─────────────────────────────────────────────────────────────────────────────────────────────
   for (const zone of document.querySelectorAll(".drop")) {
     const input = zone.querySelector("input[type=file]");
     const form = zone.closest("form");
+    const said = document.getElementById("sending");
+    const send = () => {
+      const size = [...input.files].reduce((sum, each) => sum + each.size, 0);
+      const tooMuch = size > Number(zone.dataset.most);
+      said.textContent = tooMuch ? zone.dataset.tooMuch : zone.dataset.sending;
+      said.className = tooMuch ? "alert bad" : "soft";
+      if (tooMuch) input.value = "";
+      else form.requestSubmit();
+    };
     const over = (on) => (event) => {
       event.preventDefault();
       zone.classList.toggle("over", on);
@@ -131,12 +159,14 @@
       over(false)(event);
       if (!event.dataTransfer || !event.dataTransfer.files.length) return;
       input.files = event.dataTransfer.files;
-      form.requestSubmit();
+      send();
     });
     input.addEventListener("change", () => {
-      if (input.files.length) form.requestSubmit();
+      if (input.files.length) send();
     });
   }
+  const delivery = document.getElementById("delivery");
+  if (delivery) delivery.focus(); // what came of it is seen, and read out
 
   // ── a form that starts something is sent once ────────────────────────────────────────────────────────────────────
   document.addEventListener("submit", (event) => {

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from api.pages import words
 from tests.integration.api.conftest import Web
 from tests.pages_served import PAGES, pages_of
 from tests.pages_world import PEOPLE, PagesWorld
@@ -163,7 +164,7 @@ def test_what_a_run_waits_for_is_told_in_korean(web, world):
     client.headers["Accept-Language"] = "ko"
     for part in ("", "/live"):
         text = client.get(f"/runs/{world.runs['rebuild']}{part}").text
-        assert "cmscore2의 “join” 작업을 기다리는 중입니다." in text
+        assert "cmscore2의 “조인” 단계를 기다리는 중입니다." in text
         assert "Waits for" not in text
 
 
@@ -236,3 +237,28 @@ def test_static_files_are_ours_and_named_by_what_they_hold(web, world):
     for one in addresses:
         assert web.client().get(one).status_code == 200
         assert "?" in one
+
+
+def test_every_time_says_its_zone_and_every_page_says_it_once(web, world):
+    for name, (by, path) in pages_of(world, world.runs).items():
+        if not by:
+            continue
+        text = web.signed_in(by).get(path).text
+        assert text.count("Times are UTC.") == 1, name
+        for time in re.findall(r"<time[^>]*>", text):
+            assert re.search(r'title="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"', time), (name, time)
+
+
+@pytest.mark.parametrize("size", [1, 30_000_000])
+def test_whoever_could_not_do_it_at_a_gate_is_led_back_there(web, world, size):
+    gate = f"/runs/{world.runs['go']}/gates/busan/go"
+    client = web.signed_in("olivia")
+    answer = client.post(f"{gate}/deliver", content=b"x" * size, headers={"Content-Type": "application/octet-stream"})
+    assert answer.status_code in {413, 422}
+    assert f'href="{gate}"' in answer.text
+    assert "Back to the gate" in answer.text
+
+
+def test_a_gate_of_a_plan_back_asks_whether_to_go_back():
+    assert words.question("go", "rollback") == "May the servers go back to their old certificates?"
+    assert words.question("go", "") == "May these certificates be put in service?"

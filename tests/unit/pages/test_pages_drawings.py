@@ -79,12 +79,23 @@ def test_steps_at_work_are_named_with_since_when_and_how_long_usually():
     assert (said.since, said.usual) == (BEGAN, "3 s to 1 min")
 
 
+@pytest.mark.parametrize(("stage", "named"), [(700, "remove"), (720, "initialize"), (780, "upgrade schema")])
+@pytest.mark.parametrize("data", [{}, {"operation": "cluster"}])
+def test_what_a_database_run_waits_for_is_named_as_in_its_grid(stage, named, data):
+    lane = a_lane(states=("done",) * 4 + ("waiting", "open"))
+    parts = tuple(replace(part, data=data, stage=stage) if part.status == "waiting" else part for part in lane.parts)
+    shown = replace(a_run(replace(lane, parts=parts)), kind="database")
+    (said,) = waits(shown)
+    assert said.text == f"Waits for “{named}” on a1."
+    assert named in grid(shown).columns
+
+
 def test_a_long_operation_tells_what_the_server_says_since_when_and_the_usual_time():
     lane = a_lane(states=("done",) * 4 + ("waiting", "open"))
     since = NOW - timedelta(minutes=4)
     data = {"operation": "join", "since": since.isoformat(), "usual_s": [30, 900], "status": "61 %"}
-    parts = tuple(replace(part, data=data) if part.status == "waiting" else part for part in lane.parts)
-    (said,) = waits(a_run(replace(lane, parts=parts)))
+    parts = tuple(replace(part, data=data, stage=740) if part.status == "waiting" else part for part in lane.parts)
+    (said,) = waits(replace(a_run(replace(lane, parts=parts)), kind="database"))
     assert (said.text, said.since, said.usual) == ("Waits for “join” on a1.", since, "30 s to 15 min")
     assert said.more == ("The server says: 61 %",)
 
@@ -115,7 +126,7 @@ def test_a_lane_that_stopped_tells_why_and_what_to_do():
     parts = tuple(replace(part, error=error) if part.status == "failed" else part for part in lane.parts)
     (said,) = waits(a_run(replace(lane, parts=parts)))
     assert said.look == "trouble"
-    assert said.more == ("a1: no answer Check the network.",)
+    assert said.more == ("a1: no answer<br>Check the network.",)
 
 
 def test_what_is_over_waits_for_nothing():
