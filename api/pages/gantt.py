@@ -232,11 +232,13 @@ def _bands(
     for number, gate in enumerate(gates):
         part, after = parts[gate], pieces[number + 1]
         before = pieces[number]
-        ended = after.began or part.ended_at or (now if part.status == "waiting" else None)
+        # An approved gate still holds the lane: until certificates are here, or until its hour has come.
+        holds = part.status in {"waiting", "approved"} and after.began is None
+        ended = now if holds else after.began or part.ended_at
         lasted = (ended - part.started_at).total_seconds() if ended and part.started_at else None
         x = before.x + before.lasts_s * scale
         name = gate.rpartition("/")[2]
-        since = part.started_at if part.status == "waiting" else None
+        since = part.started_at if holds else None
         yield GateBand(
             x=round(x + 8, 1), width=_gap(gate) - 16, name=name, lasted_s=lasted, status=part.status, since=since
         )

@@ -40,10 +40,12 @@
   // On a phone a row of a table is a block: each of its cells says what it is.
   function namedCells(root) {
     for (const table of root.querySelectorAll("table.stack")) {
-      const names = [...table.querySelectorAll("thead th")].map((each) => each.textContent.trim());
+      const names = [...table.querySelectorAll("thead th")].map((each) =>
+        each.querySelector(".hidden") ? "" : each.textContent.trim(),
+      );
       for (const row of table.querySelectorAll("tbody tr")) {
         [...row.children].forEach((cell, at) => {
-          if (cell.tagName === "TD" && cell.textContent.trim() && names[at] !== "#") cell.dataset.named = names[at];
+          if (cell.tagName === "TD" && cell.textContent.trim() && names[at]) cell.dataset.named = names[at];
         });
       }
     }

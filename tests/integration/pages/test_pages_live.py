@@ -60,10 +60,30 @@ def test_on_a_phone_each_cell_of_a_table_says_what_it_is(opened):
     assert cell.evaluate("(one) => getComputedStyle(one, '::before').content") == '"Kind: "'
 
 
+def test_the_time_of_a_gate_in_the_timeline_runs_on(served, opened):
+    page = opened("run")
+    page.goto(f"{served.address}/runs/{served.runs['go']}")
+    band = page.locator(".gantt [data-since]")
+    before = band.first.text_content()
+    expect(band.first).not_to_have_text(before, timeout=5000)
+
+
 # ── what moves ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_an_open_page_of_a_gate_tells_what_was_decided_elsewhere(served, opened):
-    run = served.world.renewal("lab")
-    served.world.advance(run)
+@pytest.fixture
+def run(served):
+    """Give a run that waits at its first gate, and end it afterwards: tests come in any order."""
+    begun = served.world.renewal("lab")
+    served.world.advance(begun)
+    yield begun
+    end(served.world.journal, begun)
+
+
+def end(journal, run):
+    actions.cancel(journal, run, by="olivia", reason="enough")
+    journal.write(lambda tx: runs.close_run(tx, run, "cancelled"))
+
+
+def test_an_open_page_of_a_gate_tells_what_was_decided_elsewhere(served, opened, run):
     page = opened("inbox")
     page.goto(f"{served.address}/runs/{run}/gates/lab/sign")
     page.locator("#why").fill("I am still writing")
@@ -74,8 +94,8 @@ def test_an_open_page_of_a_gate_tells_what_was_decided_elsewhere(served, opened)
     expect(page.locator("#gate-now")).to_be_empty()
 
 
-def test_the_buttons_of_a_run_and_its_end_are_live(served, opened):
-    journal, run = served.world.journal, served.runs["go"]
+def test_the_buttons_of_a_run_and_its_end_are_live(served, opened, run):
+    journal = served.world.journal
     page = opened("run")
     page.goto(f"{served.address}/runs/{run}")
     expect(page.locator(".live-dot")).to_have_text("Live")
@@ -90,10 +110,9 @@ def test_the_buttons_of_a_run_and_its_end_are_live(served, opened):
     actions.resume(journal, run, by="olivia")
     expect(button(page, "Pause")).to_be_visible()
     expect(button(page, "Resume")).to_have_count(0)
-    served.world.decide(run, "go")
+    served.world.decide(run, "sign")
     expect(page.locator("#inbox-count")).to_have_text(re.compile(f"^{before - 1}"), use_inner_text=False)
-    actions.cancel(journal, run, by="olivia", reason="enough")
-    journal.write(lambda tx: runs.close_run(tx, run, "cancelled"))
+    end(journal, run)
     expect(page.locator(".live-dot")).to_have_text("The run is over")
     expect(button(page, "Cancel")).to_have_count(0)
     expect(button(page, "Pause")).to_have_count(0)

@@ -195,7 +195,14 @@ def test_nothing_is_drawn_outside_the_chart(states):
 
 def test_a_gate_is_a_band_that_tells_how_long_it_took():
     (band,) = chart("done", "done", "done", "approved", "done", "open").gates
-    assert (band.name, band.lasted_s) == ("sign", 30.0)
+    assert (band.name, band.lasted_s, band.since) == ("sign", 30.0, None)
+
+
+@pytest.mark.parametrize("status", ["waiting", "approved"])
+def test_the_time_of_a_gate_runs_on_while_it_holds_the_lane(status):
+    (band,) = chart("done", "done", "done", status, "open", "open").gates
+    assert band.since is not None
+    assert band.lasted_s == (NOW - band.since).total_seconds()
 
 
 # ── colours and arrows ───────────────────────────────────────────────────────────────────────────────────────────────
