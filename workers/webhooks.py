@@ -95,10 +95,11 @@ class Sender:
         return len(begun)
 
     def prune(self) -> None:
-        """Forget deliveries that ended long ago, when an hour has passed since the last time."""
+        """Give up what waits for too long and forget what ended long ago, when an hour has passed since the last."""
         if time.monotonic() < self._prune_at:
             return
         self._prune_at = time.monotonic() + PRUNE_EVERY_S
+        self._journal.write(webhooks.give_up)
         while self._journal.write(webhooks.prune):
             pass
 

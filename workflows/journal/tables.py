@@ -15,7 +15,7 @@ from sqlalchemy.sql import expression
 
 from workflows.journal.events import canonical_text
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision of `migrations` that these tables belong to."""
 
 metadata = sa.MetaData()
@@ -337,6 +337,8 @@ webhook = sa.Table(
     sa.Column("kinds", JSONText, nullable=False),
     sa.Column("active", sa.Boolean, nullable=False),
     _time("created_at"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    _time("rests_until", nullable=True),
 )
 
 webhook_delivery = sa.Table(

@@ -7,7 +7,7 @@ addresses are in no event, since some receivers put what opens them into the pat
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,7 @@ SAID = 200
 GONE = 410
 """A receiver that says so wants no more (RFC 9110): its webhook is switched off."""
 _HOOK, _DELIVERY = tables.webhook, tables.webhook_delivery
+_RESTED: Mapping[str, Any] = {"failures": 0, "rests_until": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,7 @@ def change(
     ciphertext: bytes | None = None,
 ) -> None:
     """Change what is given; *ciphertext* is a new sealed secret. Raises: NotThere, InputError."""
-    get(tx.connection, webhook)
+    before = get(tx.connection, webhook)
     values: dict[str, Any] = {}
     if url is not None:
         values["url"] = check_url(url)
@@ -141,7 +142,11 @@ def change(
     if active is not None:
         values["active"] = active
     if values:
-        tx.connection.execute(sa.update(_HOOK).where(_HOOK.c.webhook == webhook).values(**values))
+        # Whoever changes it wants to see at once whether it works now.
+        tx.connection.execute(sa.update(_HOOK).where(_HOOK.c.webhook == webhook).values(**values, **_RESTED))
+    if active is not None and active is not before.active:
+        # Both ways: what was sent by hand while it was off waits no longer than the rest.
+        _end_waiting(tx, webhook)
     if ciphertext is not None:
         stock.seal(tx, secret_row(webhook), ciphertext)
     said = {name: value for name, value in values.items() if name != "url"}
@@ -165,6 +170,7 @@ def test(tx: Transaction, webhook: str, *, by: str) -> int:
     event = _tell(tx, webhook, "tested", by)
     values = telling.row(webhook, event, telling.TEST, tx.clock)
     statement = sa.insert(_DELIVERY).values(**values).returning(_DELIVERY.c.id)
+    _wake(tx, webhook)
     return int(tx.connection.execute(statement).scalar_one())
 
 
@@ -172,23 +178,29 @@ def again(tx: Transaction, webhook: str, delivery: int, *, by: str) -> None:
     """Send the message once more, at once, under the id that it had. Raises: NotThere."""
     mine = (_DELIVERY.c.webhook == webhook, _DELIVERY.c.id == delivery)
     # Its day begins anew: it is tried for as long as a new one.
-    values = {"done_at": None, "due_at": tx.clock, "at": tx.clock, "tries": 0}
+    values = {"done_at": None, "due_at": tx.clock, "at": tx.clock, "tries": 0, "status": 0}
     if tx.connection.execute(sa.update(_DELIVERY).where(*mine).values(**values)).rowcount != 1:
         raise NotThere("There is no such delivery.", remedy="See the list of deliveries.")
+    _wake(tx, webhook)
     _tell(tx, webhook, "sent again", by, delivery=delivery)
 
 
 # ── what the sender asks and writes ──────────────────────────────────────────────────────────────────────────────────
 def due(connection: sa.Connection, each: int = AT_ONCE) -> list[tuple[Webhook, Delivery]]:
-    """Return deliveries whose time has come, with their active webhooks, oldest first: at most *each* of a webhook.
+    """Return deliveries whose time has come, with their webhooks, oldest first: at most *each* of a webhook.
 
+    Of webhooks that are active and do not rest, and nothing that has waited for longer than a day: `give_up` ends that.
     A limit over all would let one dead receiver with many messages keep those of the others from being seen.
     """
-    # What failed before comes after what is new, so that one message that is always refused holds up no other.
-    order = (_DELIVERY.c.due_at, _DELIVERY.c.tries, _DELIVERY.c.id)
+    # What failed before comes after what is new, so that messages that are always refused hold up no other.
+    order = (_DELIVERY.c.tries, _DELIVERY.c.due_at, _DELIVERY.c.id)
     place = sa.func.row_number().over(partition_by=_DELIVERY.c.webhook, order_by=order).label("place")
     waiting = sa.select(_DELIVERY.c.id, place).join(_HOOK, _HOOK.c.webhook == _DELIVERY.c.webhook)
-    come = waiting.where(_DELIVERY.c.done_at.is_(None), _DELIVERY.c.due_at <= tables.clock(), _HOOK.c.active).subquery()
+    rested = sa.or_(_HOOK.c.rests_until.is_(None), _HOOK.c.rests_until <= tables.clock())
+    fresh = _DELIVERY.c.at > tables.clock() - GIVEN_UP_S
+    come = waiting.where(
+        _DELIVERY.c.done_at.is_(None), _DELIVERY.c.due_at <= tables.clock(), fresh, _HOOK.c.active, rested
+    ).subquery()
     query = (
         sa.select(_DELIVERY, *[column.label(f"hook_{column.name}") for column in _HOOK.c])
         .join(_HOOK, _HOOK.c.webhook == _DELIVERY.c.webhook)
@@ -202,7 +214,8 @@ def due(connection: sa.Connection, each: int = AT_ONCE) -> list[tuple[Webhook, D
 def tried(tx: Transaction, delivery: Delivery, *, status: int, said: str) -> None:
     """Write down what came of a try: done, tried again later, or given up; GONE switches the webhook off.
 
-    After a failure the webhook rests as a whole: its other messages would most likely fail as well.
+    After a failure the webhook rests as a whole, those messages too that are still to come: they would most likely fail
+    as well. The more failures in a row, the longer.
     """
     tries = delivery.tries + 1
     again_at = tx.clock + delay_s(tries)
@@ -211,26 +224,35 @@ def tried(tx: Transaction, delivery: Delivery, *, status: int, said: str) -> Non
     values = {"tries": tries, "status": status, "said": said[:SAID], "tried_at": tx.clock}
     values |= {"done_at": tx.clock} if over else {"due_at": again_at}
     tx.connection.execute(sa.update(_DELIVERY).where(_DELIVERY.c.id == delivery.id).values(**values))
-    if not fine:
-        _rest(tx, delivery, until=min(again_at, tx.clock + LONGEST_REST_S))
-    if status == GONE:
-        off = sa.update(_HOOK).where(_HOOK.c.webhook == delivery.webhook, _HOOK.c.active).values(active=False)
+    mine = _HOOK.c.webhook == delivery.webhook
+    if fine:
+        tx.connection.execute(sa.update(_HOOK).where(mine, _HOOK.c.failures > 0).values(**_RESTED))
+    elif status == GONE:
+        off = sa.update(_HOOK).where(mine, _HOOK.c.active).values(active=False)
         if tx.connection.execute(off).rowcount:
+            _end_waiting(tx, delivery.webhook)
             _tell(tx, delivery.webhook, "switched off", "engine", status=status)
+    else:
+        failures = tx.connection.execute(sa.select(_HOOK.c.failures).where(mine)).scalar_one_or_none() or 0
+        rest = {"failures": failures + 1, "rests_until": tx.clock + min(delay_s(failures + 1), LONGEST_REST_S)}
+        tx.connection.execute(sa.update(_HOOK).where(mine).values(**rest))
 
 
-def _rest(tx: Transaction, failed: Delivery, *, until: float) -> None:
-    """Let what else waits for the webhook of *failed* wait until then; what has waited for a day is given up."""
-    others = (
-        _DELIVERY.c.webhook == failed.webhook,
-        _DELIVERY.c.id != failed.id,
-        _DELIVERY.c.done_at.is_(None),
-        _DELIVERY.c.due_at < until,
-    )
-    old = _DELIVERY.c.at + GIVEN_UP_S < until
-    # One try in a minute is for all of them: without this a long queue would outlive its day.
-    tx.connection.execute(sa.update(_DELIVERY).where(*others, old).values(done_at=tx.clock, tried_at=tx.clock))
-    tx.connection.execute(sa.update(_DELIVERY).where(*others).values(due_at=until))
+def give_up(tx: Transaction) -> int:
+    """End what has waited for longer than a day, and return how many it were."""
+    # One try in a minute is for all messages of a webhook: without this a long queue would outlive its day.
+    old = (_DELIVERY.c.done_at.is_(None), _DELIVERY.c.at <= tx.clock - GIVEN_UP_S)
+    return tx.connection.execute(sa.update(_DELIVERY).where(*old).values(done_at=tx.clock)).rowcount
+
+
+def _end_waiting(tx: Transaction, webhook: str) -> None:
+    waiting = (_DELIVERY.c.webhook == webhook, _DELIVERY.c.done_at.is_(None))
+    tx.connection.execute(sa.update(_DELIVERY).where(*waiting).values(done_at=tx.clock))
+
+
+def _wake(tx: Transaction, webhook: str) -> None:
+    """Let *webhook* rest no longer: a person wants something sent at once."""
+    tx.connection.execute(sa.update(_HOOK).where(_HOOK.c.webhook == webhook).values(**_RESTED))
 
 
 def prune(tx: Transaction, limit: int = 1000) -> int:

@@ -249,11 +249,80 @@ def test_what_was_refused_comes_after_what_is_new(web, admin, receiver):
     first, second = [web.journal.write(partial(webhooks.test, webhook=hook["webhook"], by="root")) for _ in range(2)]
     ((_, refused), _) = web.journal.read(webhooks.due)
     web.journal.write(partial(later, 0, partial(webhooks.tried, delivery=refused, status=400, said="")))
-    web.journal.write(partial(later, 0, lambda tx: tx.connection.execute(sa.text(AN_HOUR_AGO))))
+    web.journal.write(lambda tx: [tx.connection.execute(sa.text(one)) for one in AN_HOUR_AGO])
     assert [one.id for _, one in web.journal.read(webhooks.due)] == [second, first]
 
 
-AN_HOUR_AGO = "UPDATE webhook_delivery SET due_at = due_at - 3600"
+AN_HOUR_AGO = (
+    "UPDATE webhook_delivery SET due_at = due_at - 3600, at = at - 3600",
+    "UPDATE webhook SET rests_until = rests_until - 3600",
+)
+
+
+@on_both("web")
+def test_a_dead_receiver_with_steady_new_messages_is_tried_once_in_its_rest(web, admin, receiver, sender):
+    hook = make(admin, receiver)
+    receiver.status = 503
+    for _ in range(5):
+        create(web, f"r{len(history(admin, hook))}")
+        settle(sender)
+    assert (len(receiver.got), len(history(admin, hook))) == (1, 5)
+    waits = []
+    for _ in range(4):
+        web.journal.write(lambda tx: [tx.connection.execute(sa.text(one)) for one in AN_HOUR_AGO])
+        settle(sender)
+        waits.append(web.journal.read(lambda c: round(c.execute(sa.text(LEFT[c.dialect.name])).scalar_one())))
+    assert waits[0] in range(15, 21)
+    assert all(wait in range(50, 61) for wait in waits[1:])
+    assert len(receiver.got) == 5
+    receiver.status = 200
+    admin.post(f"/api/webhooks/{hook['webhook']}/test")  # a person does not wait
+    settle(sender)
+    assert [one["state"] for one in history(admin, hook)][:1] == ["delivered"]
+    settle(sender)
+    assert len(receiver.got) > 6, "after a success it rests no more"
+
+
+LEFT = {
+    "sqlite": "SELECT rests_until - (julianday('now') - 2440587.5) * 86400.0 FROM webhook",
+    "postgresql": "SELECT rests_until - extract(epoch from clock_timestamp()) FROM webhook",
+}
+
+
+@on_both("web")
+def test_what_waits_ends_when_it_is_switched_off_and_is_not_sent_when_it_is_switched_on(web, admin, receiver, sender):
+    hook = make(admin, receiver)
+    path = f"/api/webhooks/{hook['webhook']}"
+    create(web)
+    admin.patch(path, json={"active": True})  # it is
+    assert [one["state"] for one in history(admin, hook)] == ["waiting"]
+    admin.patch(path, json={"active": False})
+    assert [one["state"] for one in history(admin, hook)] == ["given up"]
+    admin.post(f"{path}/test")
+    admin.patch(path, json={"active": True})
+    settle(sender)
+    assert (receiver.got, [one["state"] for one in history(admin, hook)]) == ([], ["given up"] * 2)
+    create(web, "r2")
+    create(web, "r3")
+    receiver.status = 410
+    settle(sender)
+    assert [one["state"] for one in history(admin, hook)] == ["given up"] * 4
+    receiver.status = 200
+    admin.patch(path, json={"active": True})
+    settle(sender)
+    assert len(receiver.got) == 1
+
+
+@on_both("web")
+def test_what_has_waited_for_a_day_is_not_sent(web, admin, receiver, sender):
+    """However it came to wait: the worker that sends may have been away."""
+    hook = make(admin, receiver)
+    create(web)
+    web.journal.write(lambda tx: tx.connection.execute(sa.text("UPDATE webhook_delivery SET at = at - 86400")))
+    settle(sender)
+    assert receiver.got == []
+    sender.prune()
+    assert [one["state"] for one in history(admin, hook)] == ["given up"]
 
 
 def test_a_long_queue_is_given_up_within_its_day(web, admin, receiver):
@@ -264,6 +333,8 @@ def test_a_long_queue_is_given_up_within_its_day(web, admin, receiver):
     web.journal.write(
         partial(later, webhooks.GIVEN_UP_S, partial(webhooks.tried, delivery=delivery, status=0, said=""))
     )
+    assert [one["state"] for one in history(admin, hook)] == ["waiting"] * 2 + ["given up"]
+    web.journal.write(partial(later, webhooks.GIVEN_UP_S, webhooks.give_up))
     assert [one["state"] for one in history(admin, hook)] == ["given up"] * 3
 
 

@@ -77,3 +77,31 @@ def test_journal_of_a_newer_program_is_refused(url: str) -> None:
         journal.write(lambda tx: tx.connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
     with pytest.raises(JournalError, match="schema 9999"):
         Journal.open(url)
+
+
+def test_what_waited_for_a_webhook_that_was_off_before_0005_has_ended(url: str) -> None:
+    """Switched on again, it tells of nothing old; what waits for others goes on waiting."""
+    engine = engines.writing(engines.parse(url))
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(FOLDER))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, "0004")
+        for name, active in (("off", "false"), ("on", "true")):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO webhook (webhook, url, made_by, kinds, active, created_at)"
+                    f" VALUES ('{name}', 'u', 'a', '[]', {active}, 1)"
+                )
+            )
+            connection.execute(
+                sa.text(
+                    "INSERT INTO webhook_delivery (webhook, run, kind, n, body, tries, status, said, at, due_at)"
+                    f" VALUES ('{name}', 'r', 'k', 1, '', 0, 0, '', 1, 2)"
+                )
+            )
+    engine.dispose()
+    table = tables.webhook_delivery
+    with Journal.open(url) as journal:
+        rows = journal.read(lambda c: c.execute(sa.select(table.c.webhook, table.c.done_at)).all())
+    assert {row.webhook: row.done_at for row in rows} == {"off": 2.0, "on": None}
