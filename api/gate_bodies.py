@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,11 +16,12 @@ from api.here import Server
 from api.plan_difference import LaneDifference
 from api.routes.plans import differences
 from workflows import gate as rules
-from workflows.actions import OpenGate
-from workflows.errors import CertbridgeError
+from workflows.actions import OpenGate, barred_at
+from workflows.errors import CertbridgeError, FourEyes
 from workflows.gate import StageState, Voter
+from workflows.journal import RunState, gates, votes
 from workflows.people import Person
-from workflows.plan import Plan, Step
+from workflows.plan import Gate, Plan, Step
 
 
 class MayBody(BaseModel):
@@ -119,9 +122,8 @@ class GateBody(GateRow):
     difference: LaneDifference
 
 
-def row(who: Person, here: Server, one: OpenGate, stages: tuple[StageState, ...]) -> GateRow:
-    """Return *one* as the inbox shows it to *who*."""
-    state = here.journal.state(one.run)
+def row(who: Person, state: RunState, one: OpenGate, stages: tuple[StageState, ...]) -> GateRow:
+    """Return *one*, of a run that is at *state*, as the inbox shows it to *who*."""
     at = one.state
     return GateRow(
         run=one.run,
@@ -167,6 +169,32 @@ def may(who: Person, one: OpenGate, stages: tuple[StageState, ...]) -> MayBody:
     )
 
 
+def to_approve(who: Person, here: Server, rows: Sequence[gates.GateRow]) -> list[gates.GateRow]:
+    """Return those of *rows*, gates that are open, which *who* may approve now, as `may` says of each.
+
+    Most are told by the rows; only of one's own work the plan has to say whether four eyes are needed.
+    """
+    voter = Voter.of(who)
+    wanted = {(one.run, one.lane, one.gate): (one.digest, one.terms) for one in rows}
+    stages = here.journal.read(partial(votes.stages_of_all, wanted=wanted))
+
+    def mine(one: gates.GateRow) -> bool:
+        try:
+            rules.check_approval(voter, cluster=one.lane, stages=stages[one.run, one.lane, one.gate], barred_people={})
+        except CertbridgeError:
+            return False
+        state = here.journal.state(one.run)
+        try:
+            rules.check_four_eyes(who.name, barred_at(state, state.lanes[one.lane], one.name))
+        except FourEyes:
+            plan = here.gates_alone(one.run)
+            gate = plan.lane(one.lane).part(one.gate)
+            return not (plan.fleet.get("four_eyes", True) or (isinstance(gate, Gate) and gate.two_people))
+        return True
+
+    return [one for one in rows if mine(one)]
+
+
 def check_may(who: Person, one: OpenGate, stages: tuple[StageState, ...], decision: str) -> None:
     """Return when *who* may approve or reject here. Raises: NotAllowed, FourEyes, AlreadyVoted, GateError."""
     voter = Voter.of(who)
@@ -179,15 +207,15 @@ def check_may(who: Person, one: OpenGate, stages: tuple[StageState, ...], decisi
 
 def whole(who: Person, here: Server, one: OpenGate, now: datetime) -> GateBody:
     """Return *one* with all that it shows to *who*."""
-    plan = here.plan(one.run)
+    plan, state = here.plan(one.run), here.journal.state(one.run)
     (said,) = gate_view.described(here.journal, one.run, [one], now, plan)
     lane = gate_view.behind(plan.lane(one.lane), one.gate.id)
     stages = gate_view.stages_of(here.journal, [one])[one.run, one.gate.id]
     made = [CertificateBody(**each) for each in said["made"]]
     have = {each.wish for each in made}
     return GateBody(
-        **row(who, here, one, stages).model_dump(),
-        plan=here.journal.state(one.run).digest,
+        **row(who, state, one, stages).model_dump(),
+        plan=state.digest,
         purpose=plan.purpose,
         waiting=None if said["waiting"] is None else WaitingBody(**_only(WaitingBody, said["waiting"])),
         nodes=_nodes(plan, [step for step in lane.steps() if step.lines or step.interrupts]),

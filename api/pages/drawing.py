@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -77,8 +77,8 @@ def _inbox(request: Request, person: Person | None) -> int:
     if person is None or not person.may(Permission.READ):
         return 0
     seen = person.clusters(Permission.READ)
-    rows = server(request).journal.read(partial(gates.open_gates, statuses=("open",)))
-    return sum(1 for row in rows if seen is None or row.lane in seen)
+    open_now = server(request).journal.read(gates.open_by_lane)
+    return sum(count for lane, count in open_now.items() if seen is None or lane in seen)
 
 
 @cache

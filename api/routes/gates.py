@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
+from itertools import groupby
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -97,11 +98,9 @@ def list_gates(
     wanted = ("open",) if mine else _WAITING if status == "waiting" else (status,)
     rows = here.journal.read(partial(gates.open_gates, statuses=wanted))
     rows = [one for one in rows if sees(who, one.lane)]
-    if not mine:
-        part = _opened(here, [(one.run, one.gate) for one in rows[offset : offset + limit]])
-        return page_of(_rows(who, here, part), len(rows), limit, offset)
-    found = [one for one in _rows(who, here, _opened(here, [(one.run, one.gate) for one in rows])) if one.may.approve]
-    return page_of(found[offset : offset + limit], len(found), limit, offset)
+    rows = gate_bodies.to_approve(who, here, rows) if mine else rows
+    part = _opened(here, [(one.run, one.gate) for one in rows[offset : offset + limit]])
+    return page_of(_rows(who, here, part), len(rows), limit, offset)
 
 
 @router.get("/gates/described")
@@ -115,27 +114,27 @@ def list_described(
     offset: Offset = 0,
 ) -> Page[DescribedGate]:
     """List gates as the command line shows them: those of *run* that were opened, or of all runs those that wait."""
-    opened: list[OpenGate] = []
-    for name in [run] if run else _waiting_runs(who, here):
-        seen = lanes_seen(who, here, name)
-        if lane and run and lane not in seen:
-            raise NotThere(f"Run {run} has no lane {lane}.", remedy=f"Its lanes are: {', '.join(seen)}.")
-        every = actions.open_gates(here.journal, name, lane=lane, name=gate, plan=here.plan(name))
-        opened += [one for one in every if one.lane in seen and (run or one.state.status in _WAITING)]
+    if run:
+        seen, plan = lanes_asked(who, here, run, lane), here.gates_alone(run)
+        every = actions.open_gates(here.journal, run, lane=lane, name=gate, plan=plan)
+        found = [one for one in every if one.lane in seen]
+        part, total = found[offset : offset + limit], len(found)
+    else:
+        part, total = _waiting(who, here, lane, gate, limit, offset)
     now = datetime.now(UTC)
     items = [
         DescribedGate.model_validate(said)
-        for one in opened[offset : offset + limit]
-        for said in gate_view.described(here.journal, one.run, [one], now, here.plan(one.run))
+        for name, mine in groupby(part, key=lambda one: one.run)
+        for said in gate_view.described(here.journal, name, list(mine), now, here.plan(name))
     ]
-    return page_of(items, len(opened), limit, offset)
+    return page_of(items, total, limit, offset)
 
 
 @router.get("/runs/{run}/gates")
 def list_gates_of_run(who: Reader, here: Here, run: str, limit: Limit = 50, offset: Offset = 0) -> Page[GateRow]:
     """List the gates of a run that were opened, decided or not, in the order of its plan."""
     seen = lanes_seen(who, here, run)
-    every = [one for one in actions.open_gates(here.journal, run, plan=here.plan(run)) if one.lane in seen]
+    every = [one for one in actions.open_gates(here.journal, run, plan=here.gates_alone(run)) if one.lane in seen]
     return page_of(_rows(who, here, every[offset : offset + limit]), len(every), limit, offset)
 
 
@@ -203,7 +202,7 @@ def _check(
     actions.check_decision(one, decision=decision, by=who.name, digest=digest, reason=reason)
     stages = gate_view.stages_of(here.journal, [one])[one.run, one.gate.id]
     gate_bodies.check_may(who, one, stages, decision)
-    return gate_bodies.row(who, here, one, stages)
+    return gate_bodies.row(who, here.journal.state(one.run), one, stages)
 
 
 # ── CSRs out ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -333,30 +332,46 @@ def list_deliveries(who: Reader, here: Here, run: str, limit: Limit = 50, offset
 def find_gate(who: Person, here: Server, run: str, lane: str, name: str) -> OpenGate:
     """Return the gate, for somebody who may see it. Raises: NotThere."""
     if lane in lanes_seen(who, here, run):
-        found = actions.open_gates(here.journal, run, lane=lane, name=name, plan=here.plan(run))
+        found = actions.open_gates(here.journal, run, lane=lane, name=name, plan=here.gates_alone(run))
         if found:
             # A lane has one gate of a name; should it once have more, the one that is open is meant.
             return next((one for one in found if one.state.status == "open"), found[-1])
     raise NotThere(f"Run {run} stands at no gate {name} of lane {lane}.", remedy="See the list of gates.")
 
 
-def _waiting_runs(who: Person, here: Server) -> list[str]:
-    rows = here.journal.read(partial(gates.open_gates, statuses=_WAITING))
-    return list(dict.fromkeys(one.run for one in rows if sees(who, one.lane)))
+def _waiting(who: Person, here: Server, lane: str, name: str, limit: int, offset: int) -> tuple[list[OpenGate], int]:
+    """Return a page of all gates that wait, run by run, and how many there are; only runs of the page are looked at."""
+    by_run: dict[str, set[str]] = {}
+    for one in here.journal.read(partial(gates.open_gates, statuses=_WAITING)):
+        if sees(who, one.lane):
+            here_too = by_run.setdefault(one.run, set())  # a run stands where its oldest gate does, asked for or not
+            here_too |= {one.gate} if lane in {"", one.lane} and name in {"", one.name} else set()
+    found: list[OpenGate] = []
+    first = 0
+    for run, wanted in by_run.items():
+        begin, end = max(0, offset - first), max(0, offset + limit - first)
+        if wanted and begin < min(end, len(wanted)):
+            every = actions.open_gates(here.journal, run, plan=here.gates_alone(run))
+            found += [one for one in every if one.gate.id in wanted][begin:end]
+        first += len(wanted)
+    return found, first
 
 
 def _opened(here: Server, wanted: Sequence[tuple[str, str]]) -> list[OpenGate]:
     """Return the gates (run, id) of *wanted* in that order."""
     runs = dict.fromkeys(run for run, _ in wanted)
     every = {
-        (run, one.gate.id): one for run in runs for one in actions.open_gates(here.journal, run, plan=here.plan(run))
+        (run, one.gate.id): one
+        for run in runs
+        for one in actions.open_gates(here.journal, run, plan=here.gates_alone(run))
     }
     return [every[one] for one in wanted if one in every]
 
 
 def _rows(who: Person, here: Server, opened: Sequence[OpenGate]) -> list[GateRow]:
     stages = gate_view.stages_of(here.journal, opened) if opened else {}
-    return [gate_bodies.row(who, here, one, stages[one.run, one.gate.id]) for one in opened]
+    states = {run: here.journal.state(run) for run in {one.run for one in opened}}
+    return [gate_bodies.row(who, states[one.run], one, stages[one.run, one.gate.id]) for one in opened]
 
 
 def _findings(found: Sequence[Finding]) -> list[FindingBody]:

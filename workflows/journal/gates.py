@@ -358,6 +358,17 @@ def open_gates(
     return [_gate(row) for row in connection.execute(query)]
 
 
+def open_by_lane(connection: sa.Connection) -> dict[str, int]:
+    """Return {lane: how many gates of open runs are open}: what every page shows, so nothing else is read."""
+    query = (
+        sa.select(_GATE.c.lane, sa.func.count().label("many"))
+        .join(tables.run, tables.run.c.run == _GATE.c.run)
+        .where(_GATE.c.status == "open", tables.run.c.outcome == "open")
+        .group_by(_GATE.c.lane)
+    )
+    return {row.lane: row.many for row in connection.execute(query)}
+
+
 def _may_be_decided(tx: Transaction, current: GateRow, decision: str) -> None:
     if decision not in {"approve", "reject"}:
         raise GateError(f"A gate is approved or rejected, not {decision!r}.", remedy="Say approve or reject.")
