@@ -1,8 +1,9 @@
 """Refused attempts in the journal: enough to see an attack, never so many that one fills the disk (ASVS 16.3.1).
 
 Attempts to sign in are of one kind; what somebody may not do (16.3.2) and what another site made a browser send
-(16.3.3) are of another. One address is noted once a minute, and each sort of refusal sixty times an hour in all; what
-was left out is counted in the next one.
+(16.3.3) are of another. Of each sort one network or person is noted once a minute and ten times an hour; all people who
+are signed in sixty times an hour, and all strangers as often: who makes noise hides nobody else's refusals. What was
+left out is counted in the next one.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from api.auth.throttle import network
 from workflows.journal import FLEET, Journal, Transaction
 from workflows.journal.events import Kind, NewEvent
 
-PER_ADDRESS, IN_ALL = parse("1 per 1 minute"), parse("60 per 1 hour")
+PER_ADDRESS, SHARE, IN_ALL = parse("1 per 1 minute"), parse("10 per 1 hour"), parse("60 per 1 hour")
 _LONGEST = 200
 
 
@@ -37,8 +39,13 @@ class Refusals:
         *person* is who was signed in, *asked* the method and path of a request. The path is no part of what is counted:
         whoever makes paths up would be noted at each.
         """
+        net = network(address)
+        # Whoever is signed in has one share from wherever they come. Asked in this order: what is over one's own share
+        # takes nothing of the whole.
+        sort = (what, "person" if person else "stranger")
+        counts = ((PER_ADDRESS, *sort, net, person), (SHARE, *sort, person or net), (IN_ALL, *sort))
         with self._lock:
-            if not (self._limiter.hit(PER_ADDRESS, what, address, person) and self._limiter.hit(IN_ALL, what)):
+            if not all(self._limiter.hit(rate, *whose) for rate, *whose in counts):
                 self._left_out += 1
                 return
             left_out, self._left_out = self._left_out, 0
