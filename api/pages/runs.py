@@ -98,7 +98,7 @@ def stream(who: Watcher, here: Here, request: Request, run: str) -> Response:
     /api/runs/{run}/events tells every event; a page that is drawn anew needs to hear only that there was one.
     """
     lanes_seen(who, here, run)
-    return as_stream(_moves(request, here, run))
+    return as_stream(who, here, _moves(request, here, run))
 
 
 async def _moves(request: Request, here: Server, run: str) -> AsyncIterator[ServerSentEvent]:

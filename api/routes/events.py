@@ -1,14 +1,16 @@
 """Live events by SSE: those of one run, and which runs moved at all.
 
 The journal is looked at twice a second for each stream, in a thread that is given back at once; nobody holds one. Who
-is asking is looked at again and again: a stream ends with its session, its token or its grant. Events hold no secrets
-(`workflows.journal.events`).
+is asking is looked at again and again: a stream ends with its session, its token or its grant. An account has so many
+streams open at once and no more. Events hold no secrets (`workflows.journal.events`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -16,13 +18,14 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Header, Query, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from api.auth.identity import asks, still_is
 from api.here import Here, Server
 from api.planning import WORKER_LOST_S
 from api.routes.journal import event_body
 from api.scope import lanes_seen, scope_of
-from workflows.errors import NotThere
+from workflows.errors import NotThere, TooMany
 from workflows.journal import lists, stock
 from workflows.people import Permission, Person
 
@@ -38,6 +41,9 @@ MARK_EVERY = 10
 """At every so many looks a stream with marks has one, although nothing happened."""
 Marks = Annotated[bool, Query(description="Say `event: caught_up` whenever all that happened so far has been sent.")]
 PING_S = 15
+MOST = 20
+"""How many streams an account may have open at once in this process: each looks at the journal for itself."""
+AGAIN_S = 5
 AT_ONCE = 500
 T = TypeVar("T")
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -63,7 +69,7 @@ def follow_run(
     lanes_seen(who, here, run)
     told = last_event_id if last_event_id.isascii() and last_event_id.isdigit() else ""
     begin = min(int(told[:19]) if told else max(after, 0), 2**63 - 1)
-    return as_stream(_run_events(here, request, run, begin, marks=marks))
+    return as_stream(who, here, _run_events(here, request, run, begin, marks=marks))
 
 
 @router.get("/events", response_class=EventSourceResponse, responses=_STREAM)
@@ -72,13 +78,48 @@ def follow_all(who: Reader, here: Here, request: Request) -> EventSourceResponse
 
     `event: ready` comes first, so that whoever asks again after a break reads anew what they show.
     """
-    del who
-    return as_stream(_moves(here, request))
+    return as_stream(who, here, _moves(here, request))
 
 
-def as_stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
-    """Return *events* as an answer that no proxy keeps back."""
-    return EventSourceResponse(events, ping=PING_S, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+class Streams:
+    """How many streams each account has open; used by the event loop alone, so nothing is locked."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, account: str) -> Iterator[None]:
+        """Count one more while it lasts. Raises: TooMany."""
+        if self._open[account] >= MOST:
+            raise TooMany(
+                f"This account has {MOST} streams of events open already.",
+                remedy="Close some of them, or wait.",
+                retry_after_s=AGAIN_S,
+            )
+        self._open[account] += 1
+        try:
+            yield
+        finally:
+            self._open[account] -= 1
+            self._open += Counter()  # accounts without a stream are forgotten
+
+
+class _Counted(EventSourceResponse):
+    """A stream that is counted from its beginning to its end, whichever way it ends."""
+
+    def __init__(self, who: Person, here: Server, events: AsyncIterator[ServerSentEvent]) -> None:
+        super().__init__(events, ping=PING_S, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._account = who.account
+        self._streams = here.part("streams", Streams)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.one(self._account):
+            await super().__call__(scope, receive, send)
+
+
+def as_stream(who: Person, here: Server, events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+    """Return *events* as an answer that no proxy keeps back. Sending it raises TooMany while *who* has too many."""
+    return _Counted(who, here, events)
 
 
 async def _run_events(

@@ -283,6 +283,8 @@ TEMPLATES: tuple[str, ...] = (
     N_("event {n} does not follow the event before it"),
     N_("event {n} was changed"),
     # what no request may hold
+    N_("This account has {n} streams of events open already."),
+    N_("Close some of them, or wait."),
     N_("The request holds the character NUL."),
     N_("The Content-Type of the request is none that is taken."),
     N_("Text is taken in UTF-8 only."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -143,3 +144,32 @@ def test_a_stranger_and_a_token_that_may_not_read_hear_nothing(live):
     for path in ("/api/events", f"/api/runs/{run}/events"):
         assert live.client().get(path).status_code == 401
         assert live.with_token("olga", Permission.OPERATE).get(path).status_code == 403
+
+
+def test_an_account_has_so_many_streams_open_and_no_more(live, monkeypatch):
+    """Those of the pages count too; each is freed when it ends, and others are not kept waiting."""
+    monkeypatch.setattr(events, "MOST", 2)
+    run = live.waiting_run("seoul")
+    secret = live.journal.write(lambda tx: entries.sign_in(tx, live.account("viola"), how="test"))
+    olga = {"Authorization": f"Bearer {live.token('olga')}"}
+    with httpx.Client(base_url=live.address, cookies={"certbridge": secret}, timeout=20) as viola:
+
+        def status(path: str, **more) -> int:
+            with viola.stream("GET", path, **more) as answer:
+                return answer.status_code
+
+        with viola.stream("GET", f"/runs/{run}/stream") as first, viola.stream("GET", "/api/events") as second:
+            assert (first.status_code, second.status_code) == (200, 200)
+            for path in ("/api/events", f"/api/runs/{run}/events", f"/runs/{run}/stream"):
+                refused = viola.get(path)
+                assert (refused.status_code, refused.headers["Retry-After"]) == (429, str(events.AGAIN_S))
+            assert viola.get("/api/events").json()["code"] == "TooMany"
+            with httpx.stream("GET", live.address + "/api/events", headers=olga) as other:
+                assert other.status_code == 200
+        deadline = time.monotonic() + 10
+        while status("/api/events") == 429:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        close(live, run)
+        for _ in range(2 * events.MOST):
+            assert viola.get(f"/api/runs/{run}/events").status_code == 200  # each ends by itself
