@@ -114,12 +114,6 @@ class Trusted(BaseModel):
     trusts_service: str
 
 
-def node_rows(fleet: ResolvedFleet, known: Known, held: Mapping[str, str], now: datetime) -> Iterator[NodeRow]:
-    """Yield a row for each server, in the order of the inventory; *held* says which run holds "node:NAME"."""
-    for node in fleet.nodes:
-        yield node_row(node, known, held, now)
-
-
 def node_row(node: Node, known: Known, held: Mapping[str, str], now: datetime) -> NodeRow:
     """Return the row of one server."""
     here, answer = known.nodes.get(node.name), known.answers.get(node.name)

@@ -105,14 +105,6 @@ def header_of(lane: Lane, part_id: str) -> tuple[tuple[Step, ...], Barrier] | No
     return None
 
 
-def task_of(run: str, lane: str, step: str, generation: int) -> str:
-    """Return the id of the Celery task that carried *step* of this generation; Flower shows it at /flower/task/ID.
-
-    The generation of each attempt stands in its event STEP_CLAIMED, as data "generation".
-    """
-    return str(uuid.uuid5(_NAMESPACE, f"{run}\n{lane}\n{step}\n{generation}"))
-
-
 def _left(member: Part, done: AbstractSet[str]) -> tuple[Step, ...]:
     return tuple(leaf for leaf in walk(member) if isinstance(leaf, Step) and leaf.id not in done)
 

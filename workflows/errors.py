@@ -277,12 +277,6 @@ class IssuerError(CertbridgeError):
     """The CA did not sign."""
 
 
-class IssuerBusy(IssuerError):
-    """The CA is busy."""
-
-    retryable = True
-
-
 class CSRRejected(IssuerError):
     """The CA refused the request."""
 
@@ -297,10 +291,6 @@ class ChainIncomplete(CertificateError):
 
 class KeyMismatch(CertificateError):
     """The certificate belongs to another key."""
-
-
-class NamesMissing(CertificateError):
-    """Names that were asked for are missing."""
 
 
 # ── the engine's surroundings ────────────────────────────────────────────────────────────────────────────────────────

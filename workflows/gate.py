@@ -33,11 +33,6 @@ def digest_of(gate: str, plan_digest: str, lane: str, papers: Mapping[str, str])
     return digest_of_json({"gate": gate, "plan": plan_digest, "lane": lane, "papers": dict(papers)})
 
 
-def opens_at(not_before: datetime | None, now: datetime) -> bool:
-    """Return whether an approved gate lets the lane through at *now*."""
-    return not_before is None or now >= not_before
-
-
 # ── who decides ──────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voter:

@@ -30,7 +30,6 @@ router = APIRouter(prefix="/api", tags=["fleet"])
 Reader = Annotated[Person, asks(Permission.READ)]
 Sort = Literal["days_left", "-days_left", "node", "cluster", "service"]
 Within = Annotated[str, Query(pattern=rf"^({SPAN})?$", description="Only what ends within this time: 30d, 12h, 2w.")]
-_FAR = 10**9
 
 
 class FleetBody(BaseModel):

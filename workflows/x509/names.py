@@ -26,7 +26,6 @@ Kind = Literal["service", "xmpp", "database_server", "database_client", "ca"]
 # RFC 5280 appendix A.1: ub-common-name and its neighbours.
 _LONGEST: Final = {"CN": 64, "OU": 64, "O": 64, "L": 128, "ST": 128, "C": 2, "emailAddress": 255}
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE | re.ASCII)
-_BASENAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 # RFC 5321 section 4.1.2, without quoted local parts: no CA that we know of signs those.
 _EMAIL_LOCAL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}", re.ASCII)
 
@@ -143,14 +142,6 @@ def check_names(subject: Subject, sans: SubjectAltNames, *, kind: Kind) -> Findi
         what = f"CN {subject.CN!r} is not the name that the database asks of its clients"
         faults.append(Finding("CN", what, "Write exactly CN: postgres."))
     return Findings(faults=tuple(faults), warnings=tuple(warnings))
-
-
-def check_basename(basename: str) -> tuple[Finding, ...]:
-    """Return what is wrong with the name of key and CSR on a server: letters, digits, - and _ (row S1)."""
-    if _BASENAME.fullmatch(basename):
-        return ()
-    what = f"{basename!r} is not a basename that `pki csr` takes"
-    return (Finding("basename", what, "Use letters, digits, - and _ only, without a file extension."),)
 
 
 def dns_fault(name: str, *, wildcard: bool = True, least_labels: int = 1) -> str:

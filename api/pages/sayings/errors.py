@@ -70,12 +70,10 @@ TEMPLATES: tuple[str, ...] = (
     N_("Another worker took over; this one sends nothing more."),
     # a CA
     N_("The CA did not sign."),
-    N_("The CA is busy."),
     N_("The CA refused the request."),
     N_("A certificate or key does not fit."),
     N_("A certificate of the chain is missing."),
     N_("The certificate belongs to another key."),
-    N_("Names that were asked for are missing."),
     # the engine's surroundings
     N_("The engine cannot work."),
     N_("No worker answers."),

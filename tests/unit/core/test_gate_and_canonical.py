@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from workflows.canonical import canonical, digest_of_json
 from workflows.errors import DigestChanged, FourEyes, GateError
-from workflows.gate import GO, SIGN, check_decision, digest_of, opens_at
+from workflows.gate import GO, SIGN, check_decision, digest_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -77,15 +77,6 @@ def test_the_order_of_papers_does_not_matter() -> None:
     """A mapping has no order, so the digest has none."""
     first, second = ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
     assert digest_of(SIGN, "p", "l", first) == digest_of(SIGN, "p", "l", second)
-
-
-@pytest.mark.parametrize(
-    ("not_before", "opens"),
-    [(None, True), (NOW, True), (NOW - timedelta(1), True), (NOW + timedelta(seconds=1), False)],
-)
-def test_an_approved_gate_opens_when_its_time_has_come(not_before: datetime | None, opens: bool) -> None:
-    """`--not-before` holds to the second."""
-    assert opens_at(not_before, NOW) is opens
 
 
 def test_canonical_json_is_sorted_without_blanks_in_utf8() -> None:

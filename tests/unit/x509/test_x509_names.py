@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflows.x509.names import Kind, Subject, SubjectAltNames, check_basename, check_names, dns_fault
+from workflows.x509.names import Kind, Subject, SubjectAltNames, check_names, dns_fault
 
 
 def faults(subject: Subject, sans: SubjectAltNames | None = None, kind: Kind = "service") -> list[str]:
@@ -147,9 +147,3 @@ def test_names_compare_folded():
 def test_subject_reads_in_the_order_of_pki_csr():
     """Parts that are not there are left out."""
     assert str(Subject(C="KR", CN="a.example.com", O="Ours")) == "CN=a.example.com, O=Ours, C=KR"
-
-
-@pytest.mark.parametrize(("basename", "count"), [("callbridge-3_a", 0), ("", 1), ("a.key", 1), ("a b", 1), ("é", 1)])
-def test_basename_is_letters_digits_hyphen_underscore(basename, count):
-    """Row S1."""
-    assert len(check_basename(basename)) == count
