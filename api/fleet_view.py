@@ -27,7 +27,8 @@ class First(BaseModel):
 class NodeRow(BaseModel):
     """A server in a list. `reachable` is null when nobody looked yet; `days_left` when no end is known.
 
-    `database` is what the inventory plans, `database_state` what the server says.
+    `database` is what the inventory plans, `database_state` what the server says. `changed_at` is when a run changed
+    it after its last survey, so that what stands here is from before; else null.
     """
 
     node: str
@@ -40,6 +41,7 @@ class NodeRow(BaseModel):
     days_left: int | None
     first: First | None
     surveyed_at: datetime | None
+    changed_at: datetime | None
     reachable: bool | None
     said: str
     remedy: str
@@ -131,6 +133,7 @@ def node_row(node: Node, known: Known, held: Mapping[str, str], now: datetime) -
         days_left=days(ends, now),
         first=First(service=first.service, file=first.file, ends_at=ends) if first and ends else None,
         surveyed_at=here.at if here else None,
+        changed_at=known.changed_at(node.name),
         reachable=error is None if answer else (True if here else None),
         said=str((error or {}).get("text", "")),
         remedy=str((error or {}).get("remedy", "")),

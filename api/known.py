@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from workflows.journal.store import moment
 Served = Literal["same", "other", "unreachable", "not probed"]
 DATABASE_SERVICE = "database"
 SURVEYS_BACK = 200
-"""How many surveys are looked through for the last one of a server."""
+"""How many surveys are looked through for the last one of a server, and how many other runs for its last change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +85,16 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """All servers at one moment."""
+    """All servers at one moment; `changes` says when a run last sent each a line that changes it."""
 
     nodes: Mapping[str, NodeKnown]
     answers: Mapping[str, Answer]
+    changes: Mapping[str, datetime] = field(default_factory=dict)
+
+    def changed_at(self, node: str) -> datetime | None:
+        """Return when a run changed *node* after its last survey, so that this tells of the past; else None."""
+        at, here = self.changes.get(node), self.nodes.get(node)
+        return at if at is not None and here is not None and here.at < at else None
 
     @cached_property
     def users(self) -> Mapping[str, tuple[tuple[str, InUse], ...]]:
@@ -180,6 +186,8 @@ class _Memory:
         self._last: tuple[int, str] = (0, "")
         self._answers: dict[str, tuple[float, int, Answer]] = {}
         self._heads: dict[str, int] = {}
+        self._changes: dict[str, datetime] = {}
+        self._change_heads: dict[str, int] = {}
         self._known = Known(nodes={}, answers={})
 
     def look(self, journal: Journal) -> Known:
@@ -187,9 +195,10 @@ class _Memory:
         with self._lock:
             changed = journal.read(self._read_facts)
             changed = journal.read(self._read_answers) or changed
+            changed = journal.read(self._read_changes) or changed
             if changed:
                 answers = {node: answer for node, (_, _, answer) in self._answers.items()}
-                self._known = Known(nodes=dict(self._nodes), answers=answers)
+                self._known = Known(nodes=dict(self._nodes), answers=answers, changes=dict(self._changes))
             return self._known
 
     def _read_facts(self, connection: sa.Connection) -> bool:
@@ -237,6 +246,37 @@ class _Memory:
                     self._answers[one.node] = (*mine, _answer(row.run, one))
                     changed = True
             self._heads[row.run] = row.head_n
+        return changed
+
+
+    def _read_changes(self, connection: sa.Connection) -> bool:
+        run, chain, event = tables.run, tables.chain, tables.event
+        changing = connection.execute(
+            sa.select(run.c.run, chain.c.head_n)
+            .join(chain, chain.c.run == run.c.run)
+            .where(run.c.kind != "survey")
+            .order_by(run.c.created_at.desc(), run.c.run)
+            .limit(SURVEYS_BACK)
+        ).all()
+        if any(self._change_heads.get(row.run, 0) > row.head_n for row in changing):  # put back to an older state
+            self._changes, self._change_heads = {}, {}
+        changed = False
+        for row in changing:
+            before = self._change_heads.get(row.run, 0)
+            if before == row.head_n:
+                continue
+            query = (
+                sa.select(event.c.node, sa.func.max(event.c.at).label("at"))
+                .where(event.c.run == row.run, event.c.kind == Kind.INTENT.value)
+                .where(event.c.n > before, event.c.n <= row.head_n)
+                .group_by(event.c.node)
+            )
+            for one in connection.execute(query):
+                at, old = datetime.fromisoformat(one.at), self._changes.get(one.node)
+                if old is None or old < at:
+                    self._changes[one.node] = at
+                    changed = True
+            self._change_heads[row.run] = row.head_n
         return changed
 
 

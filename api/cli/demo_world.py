@@ -75,7 +75,12 @@ class World:
                 shutil.rmtree(self.root, ignore_errors=True)
 
     def leave_open(self) -> None:
-        """Say where the pages are, how to sign in, and how to end all of it; nothing is taken down any more."""
+        """Say where the pages are, how to sign in, and how to end all of it; nothing is taken down any more.
+
+        The servers are surveyed first, so that the pages show what the demo has made of them.
+        """
+        if self.quietly("survey"):
+            say("The servers could not be surveyed again, so the pages show them as they were before.")
         if self.run("users", "bootstrap"):
             raise EngineError("The first administrator cannot be made.", remedy="Report this.")
         say(f"Open: {self.settings.public_url}/ (sign in by the link above: it makes you the first administrator)")

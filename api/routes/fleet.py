@@ -33,13 +33,17 @@ Within = Annotated[str, Query(pattern=rf"^({SPAN})?$", description="Only what en
 
 
 class FleetBody(BaseModel):
-    """The whole fleet. `workers` says how many are alive; without one nothing can be surveyed or run."""
+    """The whole fleet. `workers` says how many are alive; without one nothing can be surveyed or run.
+
+    `changed` servers were changed by a run after their last survey: their days are from before.
+    """
 
     fleet: str
     nodes: int
     days_left: int | None
     reachable: int
     surveyed: int
+    changed: int
     workers: int
     clusters: list[ClusterRow]
     warnings: list[FindingBody]
@@ -146,6 +150,7 @@ def show_fleet(who: Reader, here: Here) -> FleetBody:
         days_left=min((one.days_left for one in clusters if one.days_left is not None), default=None),
         reachable=sum(one.reachable for one in clusters),
         surveyed=sum(row.surveyed_at is not None for row in rows),
+        changed=sum(row.changed_at is not None for row in rows),
         workers=len(here.journal.read(partial(stock.workers, within_s=WORKER_WITHIN_S))),
         clusters=clusters,
         warnings=_warnings(who, here),

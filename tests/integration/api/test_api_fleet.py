@@ -9,7 +9,7 @@ from functools import partial
 from tests.integration.api.conftest import on_both
 from tests.integration.cli.cli_world import facts_of
 from workflows.facts import FileFact, TrustFact
-from workflows.journal import stock
+from workflows.journal import Kind, NewEvent, stock
 
 
 def test_the_fleet_shows_days_left_and_who_did_not_answer(seeded):
@@ -32,6 +32,7 @@ def test_the_fleet_shows_days_left_and_who_did_not_answer(seeded):
         "days_left": None,
         "first": None,
         "surveyed_at": None,
+        "changed_at": None,
         "reachable": False,
         "said": "no route",
         "remedy": "Check the network.",
@@ -112,3 +113,24 @@ def test_a_person_of_one_cluster_sees_that_cluster_alone(seeded):
     assert {one["node"] for one in client.get("/api/certificates").json()["items"]} == {"cms1", "cms2"}
     for path in ("/api/nodes/cms3", "/api/clusters/busan", "/api/certificates?node=cms3", "/api/nodes?cluster=busan"):
         assert client.get(path).status_code == 404, path
+
+
+@on_both("seeded")
+def test_servers_that_a_run_changed_since_their_survey_are_marked(seeded):
+    """Until they are read again, the days that stand there are from before; the page says so and offers the survey."""
+    seeded.survey()
+    run = seeded.waiting_run("seoul")
+    client = seeded.signed_in("olga")
+    assert client.get("/api/fleet").json()["changed"] == 0
+    assert "changed since" not in client.get("/").text
+    seeded.journal.append(NewEvent(run=run, kind=Kind.INTENT, node="cms2", data={"line": 0, "text": "pki csr …"}))
+    fleet = client.get("/api/fleet").json()
+    marked = {row["node"]: row["changed_at"] is not None for one in fleet["clusters"] for row in one["nodes"]}
+    assert (fleet["changed"], marked) == (1, {"cms1": False, "cms2": True, "cms3": False})
+    assert client.get("/api/nodes/cms2").json()["changed_at"] is not None
+    for page in ("/", "/clusters/seoul"):
+        assert "1 server was changed since its last survey:" in client.get(page).text
+    assert client.get("/").text.count('action="/surveys"') == 2
+    seeded.survey(80)
+    assert client.get("/api/fleet").json()["changed"] == 0
+    assert "changed since" not in client.get("/").text
