@@ -1,8 +1,11 @@
-"""Flower behind certbridge's own sign-in: looked at through here only, by GET, by whoever may read everywhere.
+"""Flower behind certbridge's own sign-in: looked at through here only, by whoever may read everywhere.
 
 Flower listens on loopback with a password of its own, which this proxy alone knows; nothing of what a browser holds
 (cookies, tokens) goes to it, and nothing that it sets comes back. Its pages run no script of ours, so that they get the
 usual policy but for one line of script, told by its hash, and styles.
+
+All that goes to it is a GET. Its page of tasks asks for its table by POST, which is a read as well: exactly that one is
+taken, under the proof that every POST needs (`api.protect`), and passed on as the GET that Flower knows too.
 """
 
 from __future__ import annotations
@@ -13,21 +16,23 @@ import ssl
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated
+from urllib.parse import parse_qsl, urlencode
 
 import httpx2
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.auth.identity import asks
 from api.here import Here, Server
 from api.protect import HEADERS
-from workflows.errors import EngineError, NotAllowed
+from workflows.errors import EngineError, InputError, NotAllowed
 from workflows.people import Permission, Person
 from workflows.settings import FLOWER_PREFIX, FLOWER_USER
 
 router = APIRouter(include_in_schema=False)
 Reader = Annotated[Person, asks(Permission.READ)]
 WITHIN_S = 20.0
+_MOST_FIELDS, _LONGEST_QUERY = 500, 32_000
 _ASKED = ("accept", "accept-language", "if-none-match", "if-modified-since", "x-requested-with")
 _TOLD = ("content-type", "content-length", "etag", "last-modified", "location")
 # Flower's only inline script is this one (flower/templates/workers.html), with 1 or 0.
@@ -40,11 +45,34 @@ POLICY = (
 )
 
 
+async def table_asked(request: Request) -> str:
+    """Return the form of a table of tasks as a query. Raises: InputError: it is no such form."""
+    try:
+        fields = parse_qsl((await request.body()).decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise InputError("This is no form of Flower's table of tasks.", remedy="Load its page anew.") from None
+    query = urlencode(fields)
+    if len(query) > _LONGEST_QUERY:
+        raise InputError("The form of Flower's table of tasks is too long.", remedy="Search for less.")
+    return query
+
+
+@router.post("/flower/tasks/datatable")
+def tasks(who: Reader, here: Here, request: Request, query: Annotated[str, Depends(table_asked)]) -> Response:
+    """Answer with the rows of Flower's page of tasks, which asks for them by POST."""
+    return _answer(who, here, request, "GET", f"/{FLOWER_PREFIX}/tasks/datatable?{query}")
+
+
 @router.api_route("/flower", methods=["GET", "HEAD"], name="flower_start")
 @router.api_route("/flower/{path:path}", methods=["GET", "HEAD"], name="flower")
 def flower(who: Reader, here: Here, request: Request, path: str = "") -> Response:
-    """Answer with what Flower answers. Raises: NotAllowed: for one cluster only. EngineError: Flower is away."""
+    """Answer with what Flower answers."""
     del path  # taken as it was sent, encoded
+    return _answer(who, here, request, request.method, _where(request))
+
+
+def _answer(who: Person, here: Server, request: Request, method: str, where: str) -> Response:
+    """Return Flower's answer. Raises: NotAllowed: for one cluster only. EngineError: Flower is away."""
     if who.clusters(Permission.READ) is not None:
         raise NotAllowed(
             f"{who.name} may not look at Flower: it shows the tasks of all clusters.",
@@ -55,8 +83,8 @@ def flower(who: Reader, here: Here, request: Request, path: str = "") -> Respons
     try:
         password = here.settings.flower_password_file.read_text().strip()
         wanted = client.build_request(
-            request.method,
-            _where(request),
+            method,
+            where,
             headers=asked | {"Accept-Encoding": "identity"},
         )
         answer = client.send(wanted, auth=(FLOWER_USER, password), stream=True)

@@ -74,6 +74,7 @@ def test_pages_and_assets_come_through_and_stay_below_its_path(flower):
     assert client.head("/flower/static/js/flower.js").content == b""
     table = "draw=1&start=0&length=10&order[0][column]=0&columns[0][data]=name"
     assert client.get(f"/flower/tasks/datatable?{table}").json()["data"] == []
+    assert client.post("/flower/tasks/datatable", content=table).json()["data"] == []  # as its page does
     assert flower.with_token("ann", Permission.READ).get("/flower/workers").status_code == 200
 
 
@@ -82,6 +83,24 @@ def test_only_who_may_read_everywhere_looks(flower):
     assert (stranger.status_code, stranger.headers["location"]) == (303, "/sign-in?next=%2Fflower%2Fworkers")
     assert flower.signed_in("sam").get("/flower/workers").status_code == 403
     assert flower.with_token("ann", Permission.OPERATE).get("/flower/workers").status_code == 403
+
+
+def test_the_table_of_tasks_is_read_by_a_post_that_must_be_ours(web, upstream):
+    """Flower's page asks for it by POST; it goes on as a GET, and another site can make nobody's browser send it."""
+    client, form = web.signed_in("ann"), "draw=1&search%5Bvalue%5D=a%26b&start=0"
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/flower/tasks/datatable", content=form, headers=headers).text == "ok"
+    assert upstream[-1]["path"] == f"/flower/tasks/datatable?{form}"
+    asked = len(upstream)
+    for site in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "", "Origin": "https://elsewhere.example"}):
+        assert client.post("/flower/tasks/datatable", content=form, headers=headers | site).status_code == 403
+    web.person("sam", Grant(Role.OPERATOR, "seoul"))
+    assert web.signed_in("sam").post("/flower/tasks/datatable", content=form).status_code == 403
+    assert web.client().post("/flower/tasks/datatable", content=form).status_code in {303, 401}
+    assert client.post("/flower/tasks/datatable", content=b"\xff=1").status_code == 422
+    assert client.post("/flower/tasks/datatable", content="a=" + "b" * 40_000).status_code == 422
+    assert client.post("/flower/tasks/datatable", content="&".join(["a=1"] * 501)).status_code == 422
+    assert len(upstream) == asked
 
 
 def test_nothing_can_be_done_through_it(flower):
@@ -115,8 +134,9 @@ class Upstream(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the status in the path."""
-        self.asked.append({name.lower(): value for name, value in self.headers.items()})
-        status = int(self.path.rpartition("/")[2]) if self.path[-1].isdigit() else 200
+        self.asked.append({name.lower(): value for name, value in self.headers.items()} | {"path": self.path})
+        last = self.path.rpartition("/")[2]
+        status = int(last) if last.isdigit() else 200
         self.send_response(status)
         for name, value in (
             ("Set-Cookie", "planted=1"),
