@@ -36,6 +36,7 @@ def facts_to_go_back(here: Server, before: Plan, lanes: Sequence[str]) -> tuple[
         more = f" and {len(old) - 5} more" if len(old) > 5 else ""
         raise PlanStale(
             f"Not surveyed since the run changed them: {', '.join(old[:5])}{more}.",
-            remedy=f"Survey {', '.join(lanes)} first (POST /api/surveys), and ask again when that run has ended.",
+            remedy=f"Survey {', '.join(lanes)} first, and ask again when that run has ended.",
+            survey=tuple(lanes),
         )
     return {name: NodeFacts.from_json(latest[name][2]) for name in names if name not in silent}, silent

@@ -248,7 +248,6 @@ class _Memory:
             self._heads[row.run] = row.head_n
         return changed
 
-
     def _read_changes(self, connection: sa.Connection) -> bool:
         run, chain, event = tables.run, tables.chain, tables.event
         changing = connection.execute(

@@ -147,8 +147,12 @@ class SentBody(BaseModel):
 
 
 class ExchangeBody(_FromValue):
-    """One thing said to a server, or a transfer, and what came back; secrets are masked."""
+    """One thing said to a server, or a transfer, and what came back; secrets are masked.
 
+    `attempt` is the one that said it, 0 when it was another step.
+    """
+
+    attempt: int = 0
     at: str
     kind: str
     text: str
@@ -156,7 +160,7 @@ class ExchangeBody(_FromValue):
 
 
 _OVER = frozenset({"done", "excused", "approved"})
-_ENDS = {
+ENDS = {
     Kind.STEP_DONE: "done",
     Kind.STEP_FAILED: "failed",
     Kind.STEP_WAITING: "waiting",
@@ -254,7 +258,7 @@ def attempts_of(run: str, lane: str, step: str, events: Sequence[Event]) -> list
                     error=None,
                 )
             )
-        elif event.kind in _ENDS and found:
-            said = {"ended_at": event.at, "outcome": _ENDS[event.kind], "error": error_body(event.data.get("error"))}
+        elif event.kind in ENDS and found:
+            said = {"ended_at": event.at, "outcome": ENDS[event.kind], "error": error_body(event.data.get("error"))}
             found[-1] = found[-1].model_copy(update=said)
     return found

@@ -8,7 +8,7 @@ control worker passes the sign gate and the lane goes on. Blobs hold public mate
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,7 +19,7 @@ from cryptography import x509
 from workflows.errors import CertificateError, Finding, GateError
 from workflows.gate import SIGN, digest_of
 from workflows.journal import gates, stock
-from workflows.journal.fold import LaneState
+from workflows.journal.fold import LaneState, RunState
 from workflows.journal.store import Journal, Transaction
 from workflows.mmp.services import SERVICES
 from workflows.plan import Lane, Plan, Step
@@ -27,8 +27,9 @@ from workflows.x509.acceptance import Wish, check_signed
 from workflows.x509.bundle import render, split
 from workflows.x509.match import match_by_key
 from workflows.x509.names import Subject, SubjectAltNames
-from workflows.x509.pile import read_pile
-from workflows.x509.request import RequestView, read_request
+from workflows.x509.pile import Found, read_pile
+from workflows.x509.renewal import fingerprint
+from workflows.x509.request import RequestView, read_request, spki_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,10 @@ def papers_of(plan: Plan, lane: str, gate: str, state: LaneState) -> dict[str, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSeen:
-    """What a file of a delivery is: the wishes whose certificate it holds, and what is wrong with it."""
+    """What a file of a delivery is: the wishes whose certificate it holds, and what is wrong with it.
+
+    A certificate that was taken before, and that nobody waits for any more, counts among the wishes; a warning says so.
+    """
 
     name: str
     wishes: tuple[str, ...] = ()
@@ -127,9 +131,15 @@ def examine(journal: Journal, run: str, files: Mapping[str, bytes], *, now: date
         for name in pile.private_keys
         if not any(one.where == name for one in pile.problems)
     ]
-    matched = match_by_key(pile.certificates, {wish: view.spki_sha256 for wish, (_, view) in requests.items()})
+    keys = {wish: view.spki_sha256 for wish, (_, view) in requests.items()}
+    again = _delivered_before(journal, state, pile.certificates, keys.values())
+    matched = match_by_key([one for one in pile.certificates if fingerprint(one.certificate) not in again], keys)
     findings += matched.problems
-    warnings: list[Finding] = []
+    had = [(one.source, again[mark]) for one in pile.certificates if (mark := fingerprint(one.certificate)) in again]
+    warnings = [
+        Finding(f"{source} ({wish})", "this certificate was delivered already", "Nothing needs to be done about it.")
+        for source, wish in dict.fromkeys(had)
+    ]
     chains: dict[str, tuple[x509.Certificate, ...]] = {}
     pool = [*matched.issuers, *_known_issuers(journal, state.lanes.values())]
     for wish, found in matched.by_id.items():
@@ -144,7 +154,7 @@ def examine(journal: Journal, run: str, files: Mapping[str, bytes], *, now: date
         findings += [Finding(f"{found.source} ({wish})", one.what, one.remedy) for one in accepted.faults]
         warnings += [Finding(f"{found.source} ({wish})", one.what, one.remedy) for one in accepted.warnings]
         chains[wish] = accepted.chain
-    if not findings and not chains:
+    if not findings and not chains and not had:
         findings.append(Finding(", ".join(files) or "nothing", "holds no certificate for this run", "Check the files."))
     faults = tuple(dict.fromkeys(findings))
     return Examined(
@@ -152,7 +162,10 @@ def examine(journal: Journal, run: str, files: Mapping[str, bytes], *, now: date
         files=tuple(
             FileSeen(
                 name=name,
-                wishes=tuple(wish for wish, found in matched.by_id.items() if found.source == name),
+                wishes=(
+                    *(wish for wish, found in matched.by_id.items() if found.source == name),
+                    *dict.fromkeys(wish for source, wish in had if source == name),
+                ),
                 faults=tuple(one for one in faults if one.where == name or one.where.startswith(f"{name} (")),
             )
             for name in files
@@ -281,6 +294,23 @@ def _waiting_lanes(journal: Journal, run: str, plan: Plan, lane: str) -> tuple[s
             remedy=f"Approve it first: `certbridge gates approve {run}`.",
         )
     raise GateError(f"No lane of run {run} waits for certificates.", remedy="See `certbridge gates list`.")
+
+
+def _delivered_before(
+    journal: Journal, state: RunState, pile: Sequence[Found], wanted: Collection[str]
+) -> dict[str, str]:
+    """Return {fingerprint: wish} of the certificates in *pile* that were delivered before and answer no open request.
+
+    Whoever gives a whole folder once more, after a part of it was taken, means the rest of it.
+    """
+    here = {fingerprint(one.certificate) for one in pile if spki_sha256(one.certificate) not in wanted}
+    found: dict[str, str] = {}
+    for lane in state.lanes.values() if here else ():
+        for wish in lane.certificates:
+            mark = fingerprint(certificate_of(journal, lane, wish)[0])
+            if mark in here:
+                found[mark] = wish
+    return found
 
 
 def _known_issuers(journal: Journal, lanes: Any) -> list[x509.Certificate]:

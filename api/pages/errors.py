@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,8 +19,6 @@ _GATE = re.compile(r"(/runs/[^/]+/gates/[^/]+/[^/]+)/(?:approve|reject|deliver)$
 
 def answer(request: Request, problem: Problem) -> Response:
     """Return *problem* as the response of a page."""
-    from api.pages.drawing import draw
-
     if problem.status == 401:
         back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         where = f"/sign-in?next={quote(back, safe='')}" if request.method == "GET" else "/sign-in"
@@ -27,5 +26,13 @@ def answer(request: Request, problem: Problem) -> Response:
             # htmx would put the sign-in page into a corner of this one.
             return Response(status_code=204, headers={"HX-Redirect": "/sign-in"})
         return RedirectResponse(where, 303)
+    return drawn(request, problem)
+
+
+def drawn(request: Request, problem: Problem, *, survey: Sequence[str] = ()) -> Response:
+    """Return the page of *problem*; *survey* are the clusters that it offers to survey."""
+    from api.pages.drawing import draw
+
     gate = _GATE.match(request.url.path) if request.method == "POST" else None
-    return draw(request, "problem.html", status=problem.status, problem=problem, gate=gate[1] if gate else "")
+    values = {"problem": problem, "survey": survey, "gate": gate[1] if gate else ""}
+    return draw(request, "problem.html", status=problem.status, **values)

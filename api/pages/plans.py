@@ -12,12 +12,15 @@ from fastapi.responses import RedirectResponse
 
 from api.here import Here, Server
 from api.idempotency import Keyed, standing
+from api.pages import errors
 from api.pages.drawing import draw
 from api.pages.reading import Operator, Reader
 from api.pages.settings import body_of
+from api.problems import problem_of
 from api.routes import acting, plans, surveys
 from api.routes import runs as run_routes
 from api.scope import visible
+from workflows.errors import PlanStale
 from workflows.people import Permission, Person
 
 router = APIRouter(include_in_schema=False)
@@ -145,7 +148,11 @@ _PREVIEWS: dict[str, Callable[..., acting.PreviewBody]] = {
 @router.get("/runs/{run}/{action}")
 def preview_action(who: Operator, here: Here, request: Request, run: str, action: Action) -> Response:
     """Show what would come of it; nothing happens yet."""
-    found = _PREVIEWS[action](who, here, run)
+    try:
+        found = _PREVIEWS[action](who, here, run)
+    except PlanStale as error:  # what must be surveyed first can be, right there
+        problem = problem_of(error).model_copy(update={"run": run})
+        return errors.drawn(request, problem, survey=error.data.get("survey", ()))
     key = secrets.token_urlsafe(16)
     return draw(request, "run_action.html", run=run, action=action, preview=found, lanes=found.lanes, key=key)
 

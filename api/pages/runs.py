@@ -68,10 +68,13 @@ def _clusters(who: Person, here: Server) -> list[str]:
 
 
 @router.get("/runs/{run}/steps/{step:path}")
-def show_step(who: Reader, here: Here, request: Request, run: str, step: str) -> Response:
-    """Show a step: its lines with what came of each, its attempts, and what was said to the server."""
-    shown = routes.show_step(who, here, run, step)
-    return draw(request, "step.html", step=shown, kind=here.plan(run).kind, flower=flower_for(who, here))
+def show_step(who: Reader, here: Here, request: Request, run: str, step: str, whole: bool = False) -> Response:
+    """Show a step: its lines with what came of each, its attempts, and what was said to the server in each.
+
+    *whole*: all that was said to the server in this run.
+    """
+    shown = routes.show_step(who, here, run, step, whole)
+    return draw(request, "step.html", step=shown, whole=whole, kind=here.plan(run).kind, flower=flower_for(who, here))
 
 
 def flower_for(who: Person, here: Server) -> bool:

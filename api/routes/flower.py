@@ -53,7 +53,7 @@ async def table_asked(request: Request) -> str:
         raise InputError("This is no form of Flower's table of tasks.", remedy="Load its page anew.") from None
     query = urlencode(fields)
     if len(query) > _LONGEST_QUERY:
-        raise InputError("The form of Flower's table of tasks is too long.", remedy="Search for less.")
+        raise InputError("This is no form of Flower's table of tasks.", remedy="Load its page anew.")
     return query
 
 

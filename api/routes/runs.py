@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -16,9 +15,9 @@ from pydantic import BaseModel
 from api import plan_view, run_bodies
 from api.auth.identity import asks
 from api.here import Here, Server
-from api.report import Exchange, exchanges
 from api.run_bodies import AttemptBody, ExchangeBody, RunBody, RunRow, SentBody, StepRow
 from api.run_view import KeptParts, RunView, view
+from api.said import said
 from api.schemas import Limit, Offset, Page, page_of
 from api.scope import lanes_asked, lanes_seen, plan_seen, scope_of, sees
 from workflows.errors import NotThere
@@ -31,8 +30,6 @@ Reader = Annotated[Person, asks(Permission.READ)]
 Status = Literal["", "running", "waiting", "stopped", "paused", "cancelled", "done", "failed"]
 Outcome = Literal["", "open", "done", "failed", "cancelled"]
 _KEPT, _KEPT_RUNS = "parts of runs", 8
-_NEAR = timedelta(seconds=2)
-"""Workers write transcripts by their own clock, events have the database's."""
 
 
 class RunPlanBody(BaseModel):
@@ -150,8 +147,11 @@ def list_steps(
 
 
 @router.get("/runs/{run}/steps/{step:path}")
-def show_step(who: Reader, here: Here, run: str, step: str) -> StepBody:
-    """Show one part of a run: its lines and what came of them, its attempts, and the masked transcript of these."""
+def show_step(who: Reader, here: Here, run: str, step: str, whole: bool = False) -> StepBody:
+    """Show one part of a run: its lines and what came of them, its attempts, and the masked transcript of these.
+
+    *whole*: the transcript of all that was said to its server in this run.
+    """
     names = lanes_seen(who, here, run)
     plan = here.plan(run)
     lane = next((one for one in names if step.partition("/")[0] == one), "")
@@ -171,7 +171,8 @@ def show_step(who: Reader, here: Here, run: str, step: str) -> StepBody:
         sent=[SentBody(text=str(line), state=states.get(number, "")) for number, line in enumerate(lines)],
         attempts_made=attempts,
         transcript=[
-            ExchangeBody.model_validate(one) for one in _said(here.settings.transcripts_dir / run, seen.node, attempts)
+            ExchangeBody.model_validate(one).model_copy(update={"attempt": number})
+            for number, one in said(here, run, step, seen.node, attempts, whole=whole)
         ],
     )
 
@@ -206,13 +207,3 @@ def _part(plan: Plan, lane: str, step: str) -> Step:
         return plan.lane(lane).part(step)  # type: ignore[return-value]
     except KeyError:
         raise NotThere(f"There is no step {step} in this run.", remedy="See the list of its steps.") from None
-
-
-def _said(folder: Path, node: str, attempts: list[AttemptBody]) -> list[Exchange]:
-    """Return what was said to *node* during *attempts*; the files hold it masked already."""
-    file = folder / f"{node}.jsonl"  # names of nodes are file names already, see `inventory.checks.is_name`
-    if not node or not attempts or not file.is_file():
-        return []
-    times = [(one.started_at - _NEAR, (one.ended_at or datetime.now(UTC)) + _NEAR) for one in attempts]
-    found = exchanges(file.read_text(encoding="utf-8", errors="backslashreplace").splitlines())
-    return [one for one in found if one.at and any(a <= datetime.fromisoformat(one.at) <= b for a, b in times)]

@@ -67,6 +67,8 @@ TEMPLATES: tuple[str, ...] = (
     # files and what fits them
     N_("the certificate {subject} (serial {name}) belongs to none of the open requests"),
     N_("It was issued for another key. Deliver the one made from this run's CSR."),
+    N_("this certificate was delivered already"),
+    N_("Nothing needs to be done about it."),
     N_("there are {n} different certificates for its key (serials {serials})"),
     N_("Deliver only the one that is to be used."),
     N_("{n} different certificates are more than a delivery holds ({m})"),

@@ -227,7 +227,7 @@ TEMPLATES: tuple[str, ...] = (
     N_("See `certbridge runs show {run}`, then `certbridge runs rollback {run}` again."),
     N_("Run {run} was cancelled, but it did not end within {n} s."),
     N_("Not surveyed since the run changed them: {nodes}."),
-    N_("Survey {lanes} first (POST /api/surveys), and ask again when that run has ended."),
+    N_("Survey {lanes} first, and ask again when that run has ended."),
     N_("The plan back is not the one you looked at."),
     N_("Look at its preview again."),
     # runs
@@ -273,6 +273,8 @@ TEMPLATES: tuple[str, ...] = (
     N_("Do it on certbridge's own pages."),
     N_("{name} may not look at Flower: it shows the tasks of all clusters."),
     N_("Ask an administrator for the role of a viewer everywhere."),
+    N_("This is no form of Flower's table of tasks."),
+    N_("Load its page anew."),
     N_("Flower is not there ({said})."),
     N_("It is only for looking; runs go on without it. `certbridge up` starts it."),
     N_("The journal could not be written ({said})."),

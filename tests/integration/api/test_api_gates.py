@@ -157,6 +157,10 @@ def test_a_second_decision_is_told_who_and_when(seeded, gate):
     assert (late.status_code, late.json()["code"], late.json()["who"]) == (409, "GateDecided", "anna")
     when = (datetime.fromisoformat(one) for one in (late.json()["when"], decided["decided_at"]))
     assert abs(next(when) - next(when)) < timedelta(milliseconds=1)
+    page = eve.post(f"{gate.removeprefix('/api')}/reject", data={"digest": decided["digest"], "reason": "late"})
+    at = datetime.fromisoformat(late.json()["when"])
+    assert (page.status_code, "Decided by <b>anna</b>" in page.text) == (409, True)
+    assert f">{at.day} {at:%b %Y, %H:%M}</time>" in page.text
 
 
 def test_a_rejection_needs_a_reason_and_may_come_from_who_asked(seeded, gate):

@@ -71,6 +71,10 @@ def test_a_run_is_gone_back_from(seeded):
     olga, path = seeded.signed_in("olga"), f"/api/runs/{run}/rollback"
     stale = olga.post(path, json={})
     assert (stale.status_code, stale.json()["code"]) == (409, "PlanStale")
+    page = olga.get(f"/runs/{run}/rollback")
+    assert (page.status_code, f'href="/runs/{run}"' in page.text) == (409, True)
+    assert 'action="/surveys"' in page.text
+    assert '<input type="hidden" name="clusters" value="seoul">' in page.text
     survey_after(seeded, run)
     shown = olga.get(f"{path}/preview").json()
     assert (shown["lanes"], shown["stops_at"]) == (["seoul"], ["seoul/go"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
 from tests.integration.api.conftest import on_both
 
@@ -58,13 +57,26 @@ def test_a_step_shows_what_was_said_during_its_attempts_alone(seeded):
     run = seeded.waiting_run("seoul")
     folder = seeded.settings.transcripts_dir / run
     folder.mkdir()
-    said = {"session": "a", "is": "sent", "text": "pki list"}
-    times = (datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC))
-    lines = [json.dumps(said | {"at": at.isoformat().replace("+00:00", "Z")}) for at in times]
-    (folder / "cms1.jsonl").write_text("\n".join(lines) + "\n{torn")
     client = seeded.signed_in("viola")
-    step = client.get(f"/api/runs/{run}/steps/seoul/cms1/prepare").json()
-    assert [one["text"] for one in step["transcript"]] == ["pki list"]
+    every = client.get(f"/api/runs/{run}/steps", params={"node": "cms1", "status": "done"}).json()["items"]
+    wheres = {one["id"]: f"/api/runs/{run}/steps/{one['id']}" for one in every}
+    times = {step: client.get(where).json()["attempts_made"][0]["started_at"] for step, where in wheres.items()}
+    said = {"session": "long ago", "is": "sent", "text": "version", "at": "2020-01-01T00:00:00Z"}
+    lines = [json.dumps(said)]
+    lines += [json.dumps(said | {"session": step, "text": f"of {step}", "at": at}) for step, at in times.items()]
+    (folder / "cms1.jsonl").write_text("\n".join(lines) + "\n{torn")
+    assert len(times) > 1
+    for step, where in wheres.items():
+        assert [(one["text"], one["attempt"]) for one in client.get(where).json()["transcript"]] == [(f"of {step}", 1)]
+    whole = client.get(wheres["seoul/cms1/prepare"], params={"whole": True}).json()["transcript"]
+    assert {one["text"]: one["attempt"] for one in whole} == {
+        "version": 0,
+        **{f"of {step}": int(step == "seoul/cms1/prepare") for step in times},
+    }
+    page = client.get(f"/runs/{run}/steps/seoul/cms1/prepare").text
+    assert ("of seoul/cms1/prepare" in page, "version</code>" in page, 'href="?whole=1#said"' in page) == (1, 0, 1)
+    page = client.get(f"/runs/{run}/steps/seoul/cms1/prepare?whole=1").text
+    assert ("of seoul/cms1/prepare" in page, "version</code>" in page, 'href="?#said"' in page) == (1, 1, 1)
     assert client.get(f"/api/runs/{run}/steps/seoul/cms2/prepare").json()["transcript"] == []
 
 

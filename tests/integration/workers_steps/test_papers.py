@@ -13,7 +13,7 @@ from paper_runs import NOW, RUN, a_run, approve, csr_of, the_fleet
 from tests import ca
 from workflows import papers
 from workflows.errors import CertificateError, GateError
-from workflows.journal import Journal, stock
+from workflows.journal import Journal, gates, stock
 from workflows.journal.events import Kind
 from workflows.plan import Plan
 
@@ -138,6 +138,24 @@ def test_what_is_still_missing_is_told_and_may_come_later(journal: Journal, auth
         (),
         ("seoul", "busan"),
     )
+
+
+def test_what_was_taken_before_is_named_so_and_refuses_nothing_else(journal: Journal, authority: ca.CA) -> None:
+    """Whoever gives the whole folder once more means the rest of it: a lane that has gone on is no stranger."""
+    plan = a_run(journal, the_fleet("seoul", "busan"))
+    approve(journal)
+    first, second = (ca.pem([authority.sign(csr_of(journal, plan, wish))]) for wish in (SEOUL, BUSAN))
+    take(journal, {"a": first, "issuers": ca.pem(authority.issuers)})
+    assert journal.write(lambda tx: gates.pass_gate(tx, run=RUN, lane="seoul", gate="seoul/sign"))
+    again = take(journal, {"a": first, "issuers": ca.pem(authority.issuers)})
+    assert (again.taken, again.missing) == ((), (BUSAN,))
+    seen = papers.examine(journal, RUN, {"a": first, "b": second}, now=NOW)
+    assert ([(one.name, one.wishes) for one in seen.files], seen.faults) == ([("a", (SEOUL,)), ("b", (BUSAN,))], ())
+    both = take(journal, {"a": first, "b": second})
+    assert (both.taken, both.complete) == ((BUSAN,), ("busan",))
+    assert [(one.where, one.what) for one in both.warnings if "already" in one.what] == [
+        (f"a ({SEOUL})", "this certificate was delivered already")
+    ]
 
 
 def test_nothing_is_taken_before_the_approval(journal: Journal, authority: ca.CA) -> None:
