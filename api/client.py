@@ -87,6 +87,8 @@ class Client:
             raise InputError(
                 f"{target.ca} cannot be used as certificates of CAs ({error})", remedy="Name a PEM file with `--ca`."
             ) from None
+        # Its lines about each try would go to standard output, which holds the result of a command and nothing else.
+        stamina.instrumentation.set_on_retry_hooks(())
         self._http = httpx2.Client(
             base_url=self.url,
             timeout=WITHIN_S,

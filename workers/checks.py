@@ -36,6 +36,9 @@ def check_broker(settings: Settings) -> dict[str, str]:
     """Return name and version of the broker that answers, or what is wrong with it."""
     own = socket_path(settings.state)
     if not settings.broker_url and not embedded.ping(own):
+        if embedded.listens(own):
+            problem = "the embedded broker runs, but does not answer"
+            return {"broker": "", "problem": problem, "remedy": "Run `certbridge down`, then `certbridge up`."}
         return {"broker": "", "problem": "the embedded broker does not run", "remedy": "Start it with `certbridge up`."}
     try:
         return {"broker": supervisor.check_broker(settings.broker_url or f"unix://{own}"), "problem": "", "remedy": ""}

@@ -151,6 +151,17 @@ def ping(listen: Path) -> bool:
     return ask(listen, "PING") == "PONG"
 
 
+def listens(listen: Path) -> bool:
+    """Return whether somebody holds *listen* open: a server that hangs does, one that ended does not."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(listen))
+        except OSError:
+            return False
+        return True
+
+
 def process_id(listen: Path) -> int | None:
     """Return the process id of the server at *listen*, None when nobody answers."""
     match = re.search(r"process_id:(\d+)", ask(listen, "INFO", "server"))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 QUEUES = ("fleet", "cluster", "control")
 # TLS and the dates of certificates bear minutes, not hours; beyond this a fresh certificate may not be valid yet.
 SKEW_S = 60.0
+_FEW = 5
+"""So many names are listed whole."""
 FAILPOINTS = "CERTBRIDGE_FAILPOINTS"
 
 
@@ -263,11 +265,12 @@ def check_pins(journal: Journal, fleet: ResolvedFleet) -> Iterator[Check]:
 
     pins = journal.read(stock.pins)
     unknown = [node.name for node in fleet.nodes if (node.address, node.port) not in pins]
+    few = len(unknown) <= _FEW
     if unknown:
         yield failed(
             "host keys",
             f"no key is pinned for {_some(unknown)}",
-            f"Compare and store the fingerprints with `certbridge trust {' '.join(unknown[:3])}`.",
+            f"Compare and store the fingerprints with `certbridge trust {' '.join(unknown) if few else '--all'}`.",
         )
     else:
         yield well("host keys", f"all {len(fleet.nodes)} nodes are pinned")
@@ -339,4 +342,4 @@ def _ask(settings: Settings, credentials: Iterable[str]) -> dict[str, Any]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:5])} and {len(names) - 5} more"
+    return ", ".join(names) if len(names) <= _FEW else f"{', '.join(names[:_FEW])} and {len(names) - _FEW} more"

@@ -18,7 +18,7 @@ from api.cli.remote import plan_of, run_id
 from api.cli.surroundings import read_moment
 from api.client import Client, as_value, part
 from api.gate_parts import DescribedGate
-from workflows.errors import CertificateError, Finding
+from workflows.errors import CertificateError, DigestChanged, Finding
 from workflows.gate import SIGN
 from workflows.journal import Event, Kind
 from workflows.papers import Delivery
@@ -110,9 +110,10 @@ def _decide(
     def send(one: Row, query: str = "") -> Row:
         # Bound to what was just shown, not to what stands there by now.
         shown = str(one["digest"])
-        bound = shown if not digest or (len(digest) >= _WHOLE and shown.startswith(digest)) else digest
+        if digest and not (len(digest) >= _WHOLE and shown.startswith(digest)):
+            raise DigestChanged(f"You looked at {digest[:12]}, but {shown[:12]} stands there now.")
         place = f"/api/runs/{part(name)}/gates/{part(one['lane'])}/{part(one['gate'])}"
-        return dict(client.post(f"{place}/{decision}{query}", {"digest": bound, "reason": reason, **more}))
+        return dict(client.post(f"{place}/{decision}{query}", {"digest": shown, "reason": reason, **more}))
 
     still_open = [one for one in chosen if one["status"] == "open"]
     for one in still_open:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import keyring
@@ -227,3 +231,21 @@ def test_a_token_for_reading_only_reads(there, seeded):
     seeded.waiting_run()
     assert there("runs", "list", scopes=(Permission.READ,)).exit_code == 0
     assert there("runs", "pause", "@latest", scopes=(Permission.READ,)).exit_code == 1
+
+
+def test_an_address_where_nobody_is_leaves_standard_output_empty(tmp_path):
+    """Each try again is not told there: it holds results, and scripts read it."""
+    with socket.socket() as held:  # bound and not listening: refused at once
+        held.bind(("127.0.0.1", 0))
+        words = ["login", f"http://127.0.0.1:{held.getsockname()[1]}", "--token-stdin"]
+        run = "from api import client; client._TRIES = 2; from api.cli import main; main()"
+        own = {name: value for name, value in os.environ.items() if not name.startswith("CERTBRIDGE_")}
+        done = subprocess.run(
+            [sys.executable, "-c", run, *words],
+            input="cbt_word\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            env=own | {"XDG_CONFIG_HOME": str(tmp_path)},
+        )
+    assert (done.returncode != 0, done.stdout, "does not answer" in done.stderr) == (True, "", True)

@@ -159,6 +159,8 @@ def test_faults_of_gates(sides):
 def test_decisions_that_may_not_be_taken_are_refused_before_anything_is_shown(sides):
     run = sides.seeded.waiting_run("seoul", by="olga")
     assert "You looked at" in sides.both("gates", "approve", run, "--digest", "ab" * 32)[2]
+    assert "stands there now" in sides.both("gates", "approve", run, "--digest", "0123456789ab")[2]
+    assert "You looked at abc, but" in sides.both("gates", "approve", run, "--digest", "abc")[2]
     words = ("gates", "approve", run)
     # Who operates may not decide at all; the machine knows of no roles and says why this one may not.
     assert [sides.far(*words, who="olga")[0], sides.here(*words, by="olga")[0]] == [1, 2]

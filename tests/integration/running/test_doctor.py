@@ -1,6 +1,7 @@
 """`certbridge doctor`: every fault with its remedy, and exit 1 as long as there is one."""
 
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workers.app import worker_info
-from workers.embedded import EmbeddedServer
+from workers.embedded import EmbeddedServer, process_id
 from workers.failpoints import VARIABLE
 from workflows.broker import socket_path
 from workflows.facts import DatabaseState, NodeFacts
@@ -70,6 +71,30 @@ def test_fresh_machine_is_told_what_is_missing(fleet):
     assert done.stdout.count("FAILED") <= done.stdout.count("→")
     assert "CERTBRIDGE_CREDENTIAL_CMS" in done.stdout
     assert "certbridge trust cms1" in done.stdout
+
+
+def test_every_server_without_a_key_is_in_the_remedy(fleet):
+    """A few are named whole; for many there is one word that means all of them."""
+    node = "  - {name: cms1, address: 127.0.0.1}\n"
+    for number, words in ((4, "certbridge trust cms1 cms2 cms3 cms4`"), (6, "certbridge trust --all`")):
+        nodes = "".join(node.replace("cms1", f"cms{one}").replace("0.1}", f"0.{one}}}") for one in range(1, number + 1))
+        fleet.fleet.write_text(FLEET.replace(node, nodes))
+        assert words in doctor(fleet).stdout
+
+
+def test_broker_that_hangs_is_told_from_none(fleet):
+    """It holds its socket and says nothing: to start it again by `up` alone would not help."""
+    prepare_state(fleet)
+    with EmbeddedServer(fleet.valkey_dir, socket_path(fleet.state)):
+        number = process_id(socket_path(fleet.state))
+        assert number
+        os.kill(number, signal.SIGSTOP)
+        try:
+            said = doctor(fleet).stdout
+        finally:
+            os.kill(number, signal.SIGCONT)
+    assert "the embedded broker runs, but does not answer" in said
+    assert "the embedded broker does not run" in doctor(fleet).stdout
 
 
 def test_machine_in_order_passes_every_check(fleet):
