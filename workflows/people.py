@@ -7,9 +7,11 @@ The command line on the machine of the journal acts for the account of the opera
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+from workflows.errors import InputError
 
 EVERYWHERE = ""
 """The cluster of a grant that holds for the whole fleet."""
@@ -67,10 +69,22 @@ class Grant:
     cluster: str = EVERYWHERE
 
 
+def check_clusters(grants: Iterable[Grant], clusters: Collection[str]) -> None:
+    """Return when each grant is for the whole fleet or for one of *clusters*. Raises: InputError: it names others."""
+    unknown = sorted({one.cluster for one in grants if one.cluster} - set(clusters))
+    if unknown:
+        raise InputError(
+            f"The inventory has no cluster {', '.join(unknown)}.", remedy=f"Its clusters are: {', '.join(clusters)}."
+        )
+
+
 def read_grant(text: str) -> Grant:
     """Return "operator" or "operator@seoul" as a grant. Raises: ValueError, with what is wrong."""
     role, at, cluster = text.partition("@")
-    found = Role(role.strip().lower())
+    try:
+        found = Role(role.strip().lower())
+    except ValueError:
+        raise ValueError(role.strip() or "nothing") from None
     if at and not _CLUSTER.fullmatch(cluster.strip()):
         raise ValueError(f"{cluster!r} is no name of a cluster")
     if at and PERMISSIONS[found] & WHOLE_FLEET:

@@ -15,7 +15,7 @@ import typer
 from api.cli.elsewhere import over_api
 from api.cli.output import Format, OutputOption, Table, emit, note, say, show
 from api.cli.surroundings import account as who
-from api.cli.surroundings import load_settings, open_journal
+from api.cli.surroundings import load_settings, open_journal, read_fleet
 from workflows.errors import InputError, NotThere
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def add(
     from workflows.journal import accounts
 
     grants = read_grants(role or [])
+    _check_clusters(grants)
     check_lines([display, *(group or [])])
     with open_journal() as journal:
         account = journal.write(
@@ -100,6 +101,7 @@ def roles(
     from workflows.journal import accounts
 
     grants = read_grants(role or [], none=none)
+    _check_clusters(grants)
     with open_journal() as journal:
         found = _find(journal, name)
         if grants or none:
@@ -212,6 +214,18 @@ def read_grants(said: Sequence[str], *, none: bool = False) -> list[Grant]:
         raise InputError(
             f"This is no role: {error}.", remedy=f"Roles are {', '.join(Role)}; for one cluster ROLE@CLUSTER."
         ) from None
+
+
+def _check_clusters(grants: Sequence[Grant]) -> None:
+    """Return when the clusters of *grants* are in the inventory, where there is one. Raises: InputError."""
+    from workflows.people import check_clusters
+
+    if any(one.cluster for one in grants):
+        try:
+            _, fleet = read_fleet(None)
+        except InputError:  # none here, or it is being mended: accounts can be made all the same
+            return
+        check_clusters(grants, [one.name for one in fleet.clusters])
 
 
 def check_lines(texts: Sequence[str]) -> None:

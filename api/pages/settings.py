@@ -14,10 +14,12 @@ from api.here import Here
 from api.pages.drawing import draw
 from api.pages.reading import Auditor, Manager
 from api.pages.runs import flower_for
+from api.problems import status_of
 from api.routes import sessions, tokens, users, webhooks
-from workflows.errors import InputError
+from workflows.errors import Clash, InputError, NotAllowed
 from workflows.journal import stock
-from workflows.people import Permission, Person, Role
+from workflows.journal.telling import TYPES
+from workflows.people import Permission, Person, Role, read_grant
 
 router = APIRouter(include_in_schema=False)
 Oneself = Annotated[Person, oneself(session=True)]
@@ -34,13 +36,14 @@ def show_account(who: Oneself, here: Here, request: Request) -> Response:
 
 
 @router.post("/settings/password")
-def change_password(
-    who: Oneself, here: Here, request: Request, current: Text, new: Text, again: Text = ""
-) -> RedirectResponse:
-    """Change one's password. Raises: InputError: the two differ."""
-    if new != again:
-        raise InputError("The two passwords differ.", remedy="Type the same one twice.")
-    users.change_password(who, here, request, users.NewPassword(current=SecretStr(current), new=SecretStr(new)))
+def change_password(who: Oneself, here: Here, request: Request, current: Text, new: Text, again: Text = "") -> Response:
+    """Change one's password; what is wrong is said beside the form."""
+    try:
+        if new != again:
+            raise InputError("The two passwords differ.", remedy="Type the same one twice.")  # noqa: TRY301
+        users.change_password(who, here, request, users.NewPassword(current=SecretStr(current), new=SecretStr(new)))
+    except (InputError, NotAllowed) as error:
+        return _account(who, here, request, status=status_of(error), wrong=error)
     return RedirectResponse("/settings?done=password", 303)
 
 
@@ -74,7 +77,7 @@ def revoke_token(who: Oneself, here: Here, token: str) -> RedirectResponse:
     return RedirectResponse("/settings", 303)
 
 
-def _account(who: Person, here: Here, request: Request, **more: Any) -> Response:
+def _account(who: Person, here: Here, request: Request, *, status: int = 200, **more: Any) -> Response:
     mine = tokens.list_tokens(who, here, limit=_MOST, offset=0).items
     values: dict[str, Any] = {
         "me": users.me(who, here),
@@ -83,8 +86,9 @@ def _account(who: Person, here: Here, request: Request, **more: Any) -> Response
         "permissions": [one for one in Permission if who.may(one)],
         "done": request.query_params.get("done", ""),
         "made": None,
+        "wrong": None,
     }
-    return draw(request, "settings_account.html", **(values | more))
+    return draw(request, "settings_account.html", status=status, **(values | more))
 
 
 # ── users and roles ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,37 +103,55 @@ def add_user(
     who: Manager, here: Here, request: Request, name: Text, display: Text = "", grants: Text = "", groups: Text = ""
 ) -> Response:
     """Make an account with its invitation, which is shown this once."""
-    body = body_of(users.NewUser, name=name, display=display, grants=_grants(grants), groups=_words(groups))
-    made = users.add_user(who, here, body)
-    return _users(who, here, request, invitation=users.invite_user(who, here, made.account))
+    try:
+        body = body_of(users.NewUser, name=name, display=display, grants=_grants(grants), groups=_words(groups))
+        made = users.add_user(who, here, body)
+    except (InputError, Clash) as error:
+        typed = {"name": name, "display": display, "grants": grants, "groups": groups}
+        return _users(who, here, request, status=status_of(error), wrong=error, typed=typed)
+    return _users(who, here, request, invitation=users.invite_user(who, here, request, made.account))
 
 
 @router.post("/settings/users/{account}")
 def change_user(
-    who: Manager, here: Here, account: str, grants: Text = "", groups: Text = "", active: Text = ""
-) -> RedirectResponse:
+    who: Manager, here: Here, request: Request, account: str, grants: Text = "", groups: Text = "", active: Text = ""
+) -> Response:
     """Change what is granted to an account, its groups, and whether it may sign in."""
-    body = body_of(users.ChangedUser, grants=_grants(grants), groups=_words(groups), active=bool(active))
-    users.change_user(who, here, account, body)
+    try:
+        body = body_of(users.ChangedUser, grants=_grants(grants), groups=_words(groups), active=bool(active))
+        users.change_user(who, here, account, body)
+    except (InputError, Clash) as error:
+        typed = {"account": account, "grants": grants, "groups": groups, "active": active}
+        return _users(who, here, request, status=status_of(error), wrong=error, typed=typed)
     return RedirectResponse("/settings/users", 303)
 
 
 @router.post("/settings/users/{account}/invitation")
 def invite(who: Manager, here: Here, request: Request, account: str) -> Response:
     """Make a new invitation; it is shown this once."""
-    return _users(who, here, request, invitation=users.invite_user(who, here, account))
+    return _users(who, here, request, invitation=users.invite_user(who, here, request, account))
 
 
-def _users(who: Person, here: Here, request: Request, **more: Any) -> Response:
+def _users(who: Person, here: Here, request: Request, *, status: int = 200, **more: Any) -> Response:
+    """Show the accounts; what is `wrong` stands beside its form, which keeps what was `typed`."""
     page = users.list_users(who, here, limit=_MOST, offset=0)
     values: dict[str, Any] = {"users": page.items, "roles": [one.value for one in Role], "invitation": None}
-    return draw(request, "settings_users.html", **(values | more))
+    blank = dict.fromkeys(("account", "name", "display", "grants", "groups", "active"), "")
+    values |= {"wrong": None, "typed": blank}
+    if "typed" in more:
+        more["typed"] = blank | more["typed"]
+    return draw(request, "settings_users.html", status=status, **(values | more))
 
 
 def _grants(text: str) -> list[dict[str, str]]:
-    """Return "operator, approver@seoul" as grants."""
-    found = [one.partition("@") for one in _words(text)]
-    return [{"role": role, "cluster": cluster} for role, _, cluster in found]
+    """Return "operator, approver@seoul" as grants. Raises: InputError: one is no role."""
+    try:
+        found = [read_grant(one) for one in _words(text)]
+    except ValueError as error:
+        raise InputError(
+            f"This is no role: {error}.", remedy=f"Roles are {', '.join(Role)}; for one cluster ROLE@CLUSTER."
+        ) from None
+    return [{"role": one.role.value, "cluster": one.cluster} for one in found]
 
 
 def _words(text: str) -> list[str]:
@@ -144,9 +166,9 @@ def show_webhooks(who: Auditor, here: Here, request: Request) -> Response:
 
 
 @router.post("/settings/webhooks")
-def add_webhook(who: Manager, here: Here, request: Request, url: Text, kinds: Text = "") -> Response:
+def add_webhook(who: Manager, here: Here, request: Request, url: Text, kinds: Texts = None) -> Response:
     """Make a webhook; the secret it signs with is shown this once."""
-    wanted = body_of(webhooks.NewWebhook, url=url, kinds=_words(kinds))
+    wanted = body_of(webhooks.NewWebhook, url=url, kinds=kinds or [])
     return _webhooks(who, here, request, made=webhooks.make_webhook(who, here, wanted))
 
 
@@ -169,7 +191,8 @@ def _webhooks(who: Person, here: Here, request: Request, **more: Any) -> Respons
     last = {
         one.webhook: webhooks.list_webhook_deliveries(who, here, one.webhook, limit=5, offset=0).items for one in items
     }
-    return draw(request, "settings_webhooks.html", **({"webhooks": items, "last": last, "made": None} | more))
+    values: dict[str, Any] = {"webhooks": items, "last": last, "made": None, "kinds": TYPES}
+    return draw(request, "settings_webhooks.html", **(values | more))
 
 
 @router.get("/settings/about")

@@ -13,12 +13,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from api.auth import signing
 from api.auth.identity import asks, oneself
-from api.here import Here
+from api.here import Here, Server
 from api.schemas import Body, Limit, Offset, Page, page_of
-from workflows.errors import NotAllowed
+from workflows.errors import InputError, NotAllowed
 from workflows.journal import Transaction, accounts
 from workflows.people import PERMISSIONS as OF_ROLE
-from workflows.people import WHOLE_FLEET, Grant, Permission, Person, Role
+from workflows.people import WHOLE_FLEET, Grant, Permission, Person, Role, check_clusters
 
 router = APIRouter(prefix="/api", tags=["users"])
 Auditor = Annotated[Person, asks(Permission.AUDIT)]
@@ -180,7 +180,7 @@ def list_users(who: Auditor, here: Here, limit: Limit = 100, offset: Offset = 0)
 @router.post("/users", status_code=201)
 def add_user(who: Manager, here: Here, body: NewUser) -> User:
     """Make an account; nobody can sign in with it until an invitation was taken."""
-    grants = [one.grant() for one in body.grants]
+    grants = _checked(here, body.grants)
 
     def write(tx: Transaction) -> str:
         return accounts.add(tx, name=body.name, by=who.name, display=body.display, grants=grants, groups=body.groups)
@@ -203,13 +203,14 @@ def change_user(who: Manager, here: Here, account: Id, body: ChangedUser) -> Use
     """
     if (body.grants, body.groups, body.active) != (None, None, None):
         _check_other(who, account)
+    grants = None if body.grants is None else _checked(here, body.grants)
 
     def write(tx: Transaction) -> None:
         accounts.get(tx.connection, account)
         if body.display is not None:
             accounts.set_display(tx, account, body.display, by=who.name)
-        if body.grants is not None:
-            accounts.set_grants(tx, account, [one.grant() for one in body.grants], by=who.name)
+        if grants is not None:
+            accounts.set_grants(tx, account, grants, by=who.name)
         if body.groups is not None:
             accounts.set_groups(tx, account, body.groups, by=who.name)
         if body.active is not None:
@@ -220,7 +221,7 @@ def change_user(who: Manager, here: Here, account: Id, body: ChangedUser) -> Use
 
 
 @router.post("/users/{account}/invitation", status_code=201)
-def invite_user(who: Manager, here: Here, account: Id) -> Invitation:
+def invite_user(who: Manager, here: Here, request: Request, account: Id) -> Invitation:
     """Return a new invitation; earlier ones are void. When it is taken, sessions and tokens of the account end.
 
     Nobody invites themselves: one's own password is changed by who knows the present one (ASVS 6.2.3).
@@ -233,13 +234,25 @@ def invite_user(who: Manager, here: Here, account: Id) -> Invitation:
         return found, secret, tx.now() + timedelta(seconds=accounts.INVITATION_S)
 
     found, secret, expires = here.journal.write(write)
-    link = invitation_link(here.settings.public_url, secret)
+    link = invitation_link(here.settings.public_url or str(request.base_url).rstrip("/"), secret)
     return Invitation(account=found.account, name=found.name, secret=secret, link=link, expires_at=expires)
 
 
 def invitation_link(public_url: str, secret: str) -> str:
-    """Return the link that opens the form; without a public URL it begins with the path."""
+    """Return the link that opens the form; *public_url* is the address that others reach this server by."""
     return f"{public_url}/invitation#{secret}"
+
+
+def _checked(here: Server, grants: Sequence[GrantBody]) -> list[Grant]:
+    """Return *grants*. Raises: InputError: one is for a cluster that the inventory, where it can be read, has not."""
+    found = [one.grant() for one in grants]
+    if any(one.cluster for one in found):
+        try:
+            fleet = here.fleet()[1]
+        except InputError:  # the inventory is being mended
+            return found
+        check_clusters(found, [one.name for one in fleet.clusters])
+    return found
 
 
 def _check_other(who: Person, account: str) -> None:

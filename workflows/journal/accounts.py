@@ -198,10 +198,10 @@ def invited(connection: sa.Connection, secret: str) -> tuple[str, str]:
     query = sa.select(table.c.account).where(table.c.hash == digest(secret), *alive)
     found = connection.execute(query).scalar_one_or_none()
     if found is None or (not found and not nobody(connection)):
-        raise _not_invited()
+        raise _not_invited(connection)
     account = get(connection, found) if found else None
     if account is not None and not _may_choose_a_password(account):
-        raise _not_invited()
+        raise _not_invited(connection)
     return (account.account, account.name) if account else ("", "")
 
 
@@ -219,9 +219,9 @@ def take_invitation(tx: Transaction, secret: str, *, argon2id: str, name: str = 
         .returning(table.c.account)
     ).one_or_none()
     if taken is None or (not taken.account and not nobody(tx.connection)):
-        raise _not_invited()
+        raise _not_invited(tx.connection)
     if taken.account and not _may_choose_a_password(get(tx.connection, taken.account)):
-        raise _not_invited()
+        raise _not_invited(tx.connection)
     account: str = taken.account or add(tx, name=name, by="bootstrap", grants=[Grant(Role.ADMIN)])
     who = get(tx.connection, account).name
     set_password(tx, account, argon2id, by=who)
@@ -250,8 +250,17 @@ def _may_choose_a_password(account: Account) -> bool:
     return account.active and account.seen_at_provider is None
 
 
-def _not_invited() -> NotAllowed:
-    return NotAllowed("This invitation is not valid.", remedy="Ask an administrator for a new one.")
+def _not_invited(connection: sa.Connection) -> NotAllowed:
+    """Return the refusal; who is to be asked depends on whether there is an administrator who can sign in."""
+    if _has_administrator(connection):
+        return NotAllowed("This invitation is not valid.", remedy="Ask an administrator for a new one.")
+    remedy = "Make one with `certbridge users add NAME --role admin`."
+    if nobody(connection):
+        remedy = "Make one with `certbridge users bootstrap`, on the machine of the journal."
+    return NotAllowed(
+        "This invitation is not valid, and there is no administrator yet.",
+        remedy=remedy,
+    )
 
 
 def nobody(connection: sa.Connection) -> bool:
@@ -352,7 +361,7 @@ def _grants(connection: sa.Connection, account: str, source: str) -> list[Grant]
     return sorted(Grant(Role(row.role), row.cluster) for row in connection.execute(query))
 
 
-def _check_an_administrator_is_left(tx: Transaction) -> None:
+def _has_administrator(connection: sa.Connection) -> bool:
     table = tables.granted
     query = (
         sa.select(table.c.account)
@@ -360,7 +369,11 @@ def _check_an_administrator_is_left(tx: Transaction) -> None:
         .where(table.c.role == Role.ADMIN.value, table.c.cluster == "", _ACCOUNT.c.active)
         .limit(1)
     )
-    if tx.connection.execute(query).first() is None:
+    return connection.execute(query).first() is not None
+
+
+def _check_an_administrator_is_left(tx: Transaction) -> None:
+    if not _has_administrator(tx.connection):
         raise NotAllowed(
             "Nobody would be left who can hand out roles.", remedy="Make somebody else administrator first."
         )

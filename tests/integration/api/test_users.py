@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from argon2 import PasswordHasher
 
 from api.auth.passwords import Passwords
+from tests.integration.api.conftest import ORIGIN
 from workflows.errors import NotAllowed
 from workflows.journal import FLEET, Kind, accounts, entries, tables
 from workflows.people import Permission, Role
@@ -90,7 +91,7 @@ def test_an_account_is_made_invited_and_taken(office):
     user = made.json()
     assert (user["name"], user["has_password"], user["groups"]) == ("kim", False, ["cab"])
     invitation = admin.post(f"/api/users/{user['account']}/invitation").json()
-    assert invitation["link"] == f"/invitation#{invitation['secret']}"
+    assert invitation["link"] == f"{ORIGIN}/invitation#{invitation['secret']}"
     client, answer = take(office, invitation["secret"])
     assert answer.status_code == 303
     assert client.get("/api/me").json()["permissions"] == {"read": ["seoul"], "decide": ["seoul"]}
@@ -387,3 +388,71 @@ def test_what_is_no_id_is_refused(office, path):
     client = office.signed_in("admin")
     method = client.get if "users" in path else client.delete
     assert method(path).status_code in {404, 422}
+
+
+# ── what is typed wrong ──────────────────────────────────────────────────────────────────────────────────────────────
+CLUSTERS = """\
+fleet: example
+release: '3.9'
+defaults: {credential: cms, interface: a}
+clusters:
+- name: seoul
+  nodes:
+  - {name: cms1, address: 127.0.0.1}
+  certificates:
+  - {name: web, services: [webadmin], subject: {CN: cms1.example.com}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"name": "kim", "grants": "king"}, "This is no role: king."),
+        ({"name": "kim", "grants": "operator@nowhere"}, "The inventory has no cluster nowhere."),
+        ({"name": "viewer", "grants": "operator"}, "There is an account viewer already."),
+    ],
+)
+def test_what_is_wrong_with_a_new_account_is_said_beside_the_form_which_keeps_what_was_typed(office, typed, said):
+    office.settings.fleet.write_text(CLUSTERS)
+    page = office.signed_in("admin").post("/settings/users", data=typed | {"display": "Kim Minji"})
+    assert (page.status_code in {409, 422}, said in page.text) == (True, True)
+    assert all(f'value="{one}"' in page.text for one in ("Kim Minji", *typed.values()))
+    assert "Roles are" in page.text or "Its clusters are: seoul." in page.text or "Choose another name." in page.text
+
+
+def test_what_is_wrong_with_a_change_is_said_beside_its_form(office):
+    account = office.journal.read(lambda connection: accounts.by_name(connection, name="viewer")).account
+    page = office.signed_in("admin").post(f"/settings/users/{account}", data={"grants": "viewer, king", "groups": "a"})
+    assert (page.status_code, "This is no role: king." in page.text) == (422, True)
+    assert ('value="viewer, king"' in page.text, page.text.count("<details open>")) == (True, 1)
+
+
+def test_a_role_for_a_cluster_that_nobody_knows_is_refused_where_the_inventory_is_known(office):
+    client, body = office.signed_in("admin"), {"name": "kim", "grants": [{"role": "operator", "cluster": "nowhere"}]}
+    office.settings.fleet.write_text(CLUSTERS)
+    refused = client.post("/api/users", json=body)
+    assert (refused.status_code, refused.json()["remedy"]) == (422, "Its clusters are: seoul.")
+    office.settings.fleet.write_text("fleet: [")
+    assert client.post("/api/users", json=body).status_code == 201
+
+
+def test_a_wrong_present_password_is_said_beside_the_form(office):
+    page = office.signed_in("viewer").post(
+        "/settings/password", data={"current": "what was it", "new": BETTER, "again": BETTER}
+    )
+    assert (page.status_code, "The current password is wrong." in page.text) == (403, True)
+    assert 'action="/settings/password"' in page.text
+    page = office.signed_in("viewer").post("/settings/password", data={"current": "x", "new": BETTER, "again": GOOD})
+    assert (page.status_code, "The two passwords differ." in page.text) == (422, True)
+
+
+def test_an_invitation_that_opens_nothing_names_who_can_make_another(web):
+    """Before there is an administrator that is the machine of the journal."""
+    first = web.journal.write(lambda tx: accounts.invite(tx, "", by="root"))
+    web.person("olga", Role.OPERATOR)  # an account is made before the first link is opened: it opens nothing any more
+    told = take(web, first, name="ada")[1].text
+    assert "certbridge users add NAME --role admin" in told
+    web.person("adam", Role.ADMIN)
+    assert "Ask an administrator for a new one." in take(web, "nothing", name="ada")[1].text
+    kinds = web.signed_in("adam").get("/settings/webhooks").text
+    assert '<input type="checkbox" name="kinds" value="gate.opened">' in kinds
