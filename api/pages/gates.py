@@ -39,6 +39,13 @@ def show_inbox(who: Reader, here: Here, request: Request) -> Response:
     return draw(request, "gates.html", gates=found, purposes=purposes)
 
 
+@router.get("/gates/count")
+def show_count(who: Watcher, request: Request) -> Response:
+    """Return the number beside "Inbox", for a page that is open."""
+    del who  # `draw` counts what they may see
+    return draw(request, "parts/inbox_count.html")
+
+
 @router.get("/runs/{run}/gates/{lane}/{name}")
 def show_gate(who: Reader, here: Here, request: Request, run: str, lane: str, name: str) -> Response:
     """Show a gate as it is decided on."""

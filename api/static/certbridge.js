@@ -137,6 +137,21 @@
     for (const each of document.querySelectorAll(".live-dot")) each.textContent = each.dataset.over;
   });
 
+  // ── the number of the inbox, on pages that are open for long and hear of nothing else ─────────────────────────────
+  async function countInbox() {
+    const count = document.getElementById("inbox-count");
+    if (!count || document.hidden) return;
+    try {
+      const answer = await fetch("/gates/count", { redirect: "manual" });
+      if (!answer.ok) return; // signed out meanwhile: the page stays as it is
+      const told = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("inbox-count");
+      if (told) count.replaceWith(document.adoptNode(told));
+    } catch {
+      // The server is away; the next time will do.
+    }
+  }
+  window.setInterval(countInbox, 30000);
+
   // ── files dropped in ─────────────────────────────────────────────────────────────────────────────────────────────
   for (const zone of document.querySelectorAll(".drop")) {
     const input = zone.querySelector("input[type=file]");

@@ -87,7 +87,7 @@ def test_asvs_7_3_1_what_an_open_page_loads_by_itself_is_no_use_of_the_session(s
         seeded.journal.write(lambda _: None)  # what was noted before is written now
         return seeded.journal.read(lambda connection: connection.execute(sa.select(table.c.seen_at)).scalar_one())
 
-    for path in (f"/runs/{run}/live", f"/runs/{run}/stream", f"/api/runs/{run}/events"):
+    for path in (f"/runs/{run}/live", f"/runs/{run}/stream", f"/api/runs/{run}/events", "/gates/count"):
         assert client.get(path).status_code == 200
         assert seen_at() == pytest.approx(before), path
     client.get(f"/runs/{run}")

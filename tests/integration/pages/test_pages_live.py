@@ -118,6 +118,16 @@ def test_the_buttons_of_a_run_and_its_end_are_live(served, opened, run):
     expect(button(page, "Pause")).to_have_count(0)
 
 
+def test_the_number_of_the_inbox_follows_on_any_page(served, opened, run):
+    page = opened("journal")
+    page.clock.install()
+    page.reload()
+    before = int(page.locator("#inbox-count").inner_text().split()[0])
+    served.world.decide(run, "sign")
+    page.clock.fast_forward(31_000)
+    expect(page.locator("#inbox-count")).to_have_text(re.compile(f"^{before - 1}"))
+
+
 # ── what came of a delivery ──────────────────────────────────────────────────────────────────────────────────────────
 def test_what_came_of_a_delivery_is_in_sight_and_has_the_focus(served, opened):
     served.world.decide(served.runs["sign"], "sign")

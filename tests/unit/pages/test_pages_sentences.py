@@ -111,6 +111,11 @@ def test_every_stage_of_a_plan_has_a_korean_name():
         assert re.search("[가-힣]", words.stage_called(name)), name
 
 
+def test_the_stage_that_makes_servers_trust_each_other_is_not_called_host_keys():
+    texts.speak("en")
+    assert words.stage_called("trust") == words.stage(600) == "trust"
+
+
 # ── what modules say ─────────────────────────────────────────────────────────────────────────────────────────────────
 HERE = Path(__file__).parent
 WORKERS = (
