@@ -2,10 +2,11 @@
 
     python bench/api.py [--nodes 2000] [--events 100000] [--times 40] [--keep DIR]
 
-A state is made (inventory, facts, one run of the whole fleet half-way through), then a server is started in a process
+A state is made (inventory, facts, 40 runs of one cluster each that wait for approval, one run of the whole fleet
+half-way through), then a server is started in a process
 of its own and asked by one client, one request after the other. Printed are median, 95th percentile and spread of each,
-and how long the first time took, which fills what is kept in memory. It ends with 1 when a median of the fleet or of
-the run is 300 ms or more. A state in DIR that is there already is used again.
+and how long the first time took, which fills what is kept in memory. It ends with 1 when a median of the fleet, of
+the run or of the inbox is 300 ms or more. A state in DIR that is there already is used again.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from api.app import create_app
 from bench.inventory import fleet_text
 from workflows import actions
 from workflows.facts import CertificateFact, DatabaseState, FileFact, NodeFacts, PortFact, PortState, ServiceFact
-from workflows.inventory import Fleet
-from workflows.journal import Journal, Kind, NewEvent, accounts, entries, stock
+from workflows.inventory import Fleet, select
+from workflows.journal import Journal, Kind, NewEvent, Transaction, accounts, entries, gates, lanes, runs, stock
 from workflows.people import Grant, Permission, Role
 from workflows.plan import Plan
 from workflows.procedures.renewal import plan_renewal
@@ -42,6 +43,8 @@ from workflows.settings import Settings, prepare_state
 LIMIT_S = 0.3
 SERVICES = ("callbridge", "webadmin", "webbridge3.https", "turn")
 AT_ONCE = 2000
+WAITING = 40
+"""So many runs of one cluster each wait in the inbox; every plan carries the inventory of the whole fleet."""
 
 
 def facts_of(node: str, ends: datetime) -> NodeFacts:
@@ -104,6 +107,17 @@ def events_of(plan: Plan, run: str, count: int) -> Iterator[NewEvent]:
         told += 1
 
 
+def wait(tx: Transaction, plan: Plan, run: str) -> None:
+    """Write *run*, which waits at the first gate of each lane; it reserves nothing, as the big run wants all."""
+    said = {"plan": plan.to_json(), "digest": plan.digest(), "fleet": "bench", "requested_by": "olga"}
+    runs.create_run(tx, run=run, kind=plan.kind, lanes=[one.name for one in plan.lanes], resources=(), **said)
+    for lane in plan.lanes:
+        lanes.raise_generation(tx, run, lane.name, "bench")
+        gate = lane.gates()[0]
+        asked = {"lane": lane.name, "gate": gate.id, "name": gate.name, "digest": plan.digest()}
+        gates.open_gate(tx, run=run, generation=1, summary={}, **asked)
+
+
 def fill(root: Path, nodes: int, events: int) -> None:
     """Make the state with its one big run."""
     (root / "fleet.yaml").write_text(fleet_text(nodes))
@@ -121,7 +135,12 @@ def fill(root: Path, nodes: int, events: int) -> None:
         ]
         for one in waiting:
             one.result()
-        journal.write(lambda tx: accounts.add(tx, name="ann", by="bench", grants=[Grant(Role.VIEWER)]))
+        grants = [Grant(Role.VIEWER), Grant(Role.APPROVER)]
+        journal.write(lambda tx: accounts.add(tx, name="ann", by="bench", grants=grants))
+        for place in range(min(WAITING, nodes // 10)):
+            part = select(fleet, [f"c{place}"])
+            small = plan_renewal(fleet, facts, now=datetime.now(UTC), within=timedelta(days=60), wanted=part)
+            journal.write(partial(wait, plan=small, run=actions.new_run_id(datetime.now(UTC))))
         actions.start_run(journal, plan, by="ann", run=run)
         batch: list[NewEvent] = []
         for event in events_of(plan, run, events - nodes):
@@ -203,7 +222,7 @@ def main() -> int:
             account = journal.read(partial(accounts.by_name, name="ann")).account  # type: ignore[union-attr]
             secret = journal.write(lambda tx: entries.sign_in(tx, account, how="bench"))
             making = partial(entries.make_token, account=account, name="bench", lasts_s=3600, by="ann")
-            token = journal.write(partial(making, scopes=[Permission.READ]))[1]
+            token = journal.write(partial(making, scopes=[Permission.READ, Permission.DECIDE]))[1]
         with served(root) as address:
             return compare(address, run, token, secret, asked.times)
 
@@ -212,7 +231,7 @@ def compare(address: str, run: str, token: str, secret: str, times: int) -> int:
     """Measure routes with the token and pages with the session; return 1 when one that counts is too slow."""
     counted: list[list[float]] = []
     with httpx.Client(base_url=address, timeout=120, headers={"Authorization": f"Bearer {token}"}) as client:
-        counted += [measure(client, path, times) for path in ("/api/fleet", f"/api/runs/{run}")]
+        counted += [measure(client, path, times) for path in ("/api/fleet", f"/api/runs/{run}", "/api/gates?mine=true")]
         for path in (
             f"/api/runs/{run}?lane=c7",
             f"/api/runs/{run}/steps?limit=50",
@@ -220,13 +239,15 @@ def compare(address: str, run: str, token: str, secret: str, times: int) -> int:
             "/api/nodes/c7n3",
             "/api/clusters/c7",
             "/api/certificates?limit=50",
+            "/api/gates?limit=50",
+            "/api/gates/described?limit=50",
             "/api/runs",
             "/api/journal",
             f"/api/journal?run={run}&node=c7n3",
         ):
             measure(client, path, times)
     with httpx.Client(base_url=address, timeout=120, cookies={"certbridge": secret}) as client:
-        counted += [measure(client, path, times) for path in ("/", f"/runs/{run}")]
+        counted += [measure(client, path, times) for path in ("/", f"/runs/{run}", "/gates")]
         for path in ("/clusters/c7", "/runs", "/journal"):
             measure(client, path, times)
     slow = sum(statistics.median(one) >= LIMIT_S for one in counted)
