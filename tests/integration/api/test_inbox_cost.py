@@ -61,7 +61,7 @@ def test_only_the_plans_of_the_page_are_opened_and_each_once(web, parsed):
             ("r07", "a"),
         ]
         assert len(parsed) == 3, path
-    assert '"count">80<' in client.get("/runs").text
+    assert 'id="inbox-count">80<' in client.get("/runs").text
     assert len(parsed) == 3
     for path in ("/gates", "/api/gates?mine=true&limit=500", "/api/gates/described?limit=500") * 2:
         assert client.get(path).status_code == 200
@@ -115,4 +115,4 @@ def test_the_number_in_the_frame_of_pages_is_counted_by_the_database(web, monkey
     web.person("bus", Grant(Role.VIEWER, "cr03"))
     monkeypatch.setattr(gates, "open_gates", None)  # it reads what every gate shows
     for name, count in (("anna", 80), ("bus", 2)):
-        assert f'"count">{count}<' in web.signed_in(name).get("/runs").text
+        assert f'id="inbox-count">{count}<' in web.signed_in(name).get("/runs").text
