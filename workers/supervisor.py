@@ -389,7 +389,7 @@ def main(words: Sequence[str]) -> int:
             case "flower":
                 become_flower(settings, arguments.host)
     except CertbridgeError as error:
-        print(f"{error}\n{error.remedy()}".rstrip(), file=sys.stderr)  # noqa: T201
+        print(error, *(f"→ {line}" for line in error.remedy().splitlines()), sep="\n", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
         print("Not waited for; it goes on in the background.", file=sys.stderr)  # noqa: T201

@@ -31,8 +31,9 @@ class Preview:
     """What would come of *action*; all but `effect` and `approvals` are ids of steps, in the order of the plan.
 
     `would_run`: steps that run then, up to the next gate that people must decide (`stops_at`). `kept`: what is done
-    and stays done. `left`: steps that would not run. `untouched`: nodes of the run that a rollback leaves alone.
-    `standing`: where a cancel leaves the clusters of a database run, in a sentence each.
+    and stays done. `left`: steps that would not run; after a resume, those behind `stops_at`, until it is decided.
+    `untouched`: nodes of the run that a rollback leaves alone. `standing`: where a cancel leaves the clusters of a
+    database run, in a sentence each.
     """
 
     action: str
@@ -72,7 +73,9 @@ def resume(plan: Plan, state: RunState, *, lane: str = "") -> Preview:
             f"Lane {', '.join(names)} goes on: {_count(run)}; what is done stays done. "
             "A step reads its server first and sends only what is missing."
         )
-        if stops:
+        if not run and stops:
+            effect = f"Lane {', '.join(names)} goes on, and people decide at {', '.join(stops)} before anything runs."
+        elif stops:
             effect += f" Then people decide at {', '.join(stops)}."
     return _preview("resume", plan, state, moved, would_run=run, left=left, stops_at=stops, effect=effect)
 

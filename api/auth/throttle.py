@@ -52,7 +52,7 @@ class Throttle:
         if over:
             until = max(self._limiter.get_window_stats(rate, *key).reset_time for rate in over)
             wait = max(1, math.ceil(until - time.time()))
-            raise TooMany(f"Too many attempts. Try again in {_told(wait)}.", retry_after_s=wait)
+            raise TooMany("Too many attempts.", remedy=f"Try again in {_told(wait)}.", retry_after_s=wait)
 
 
 def network(address: str) -> str:

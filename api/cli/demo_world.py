@@ -84,10 +84,10 @@ class World:
         if self.run("users", "bootstrap"):
             raise EngineError("The first administrator cannot be made.", remedy="Report this.")
         say(f"Open: {self.settings.public_url}/ (sign in by the link above: it makes you the first administrator)")
-        here = f"CERTBRIDGE_STATE={self.state} CERTBRIDGE_API_URL=local"
-        say(f"More people: {here} certbridge users add NAME --role operator (and another --role approver)")
+        here = f"CERTBRIDGE_STATE={self.state} CERTBRIDGE_API_URL=local {called()}"
+        say(f"Once you have signed in, more people: {here} users add NAME --role operator (another: approver)")
         ids = " ".join(str(process.pid) for process in self._background)
-        say(f"End it: kill {ids}; {here} certbridge down; rm -r {self.root}")
+        say(f"End it: kill {ids}; {here} down; rm -r {self.root}")
         self._left = True
 
     def start_simulator(self, *words: str) -> None:
@@ -168,6 +168,15 @@ class World:
             stderr=stderr,
             start_new_session=new_session,
         )
+
+
+def called() -> str:
+    """Return how `certbridge` is called from here: by its name where that is found, else by its place."""
+    program = Path(sys.executable).parent / "certbridge"
+    found = shutil.which("certbridge")
+    if not program.exists() or (found and Path(found).resolve() == program.resolve()):
+        return "certbridge"
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
 
 
 def _show(words: Sequence[str]) -> None:

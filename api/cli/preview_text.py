@@ -24,7 +24,7 @@ def lines(found: Preview) -> Iterator[tuple[Span, ...]]:
         yield (f"  kept: {counted(len(found.kept), 'step')} that are done",)
     for node in found.untouched:
         yield (f"  kept: {node}, which is not touched",)
-    yield from _steps("would not run", found.left)
+    yield from _steps("would run once people have decided" if found.action == "resume" else "would not run", found.left)
     for one in found.approvals:
         word = ("valid", "green") if one.valid else ("not valid", "yellow")
         yield (f"  approval of {one.gate}: ", word, f"; {one.why}")

@@ -328,7 +328,7 @@ def test_second_run_on_the_same_nodes_is_told_for_whom_it_waits(world):
     first = world.at_gate()
     result = world.say("run", "--yes", by="bob")
     assert result.exit_code == 4
-    assert f"node:cms1 is held by run {first} since " in result.stderr
+    assert f"cms1 is held by run {first} since " in result.stderr
     assert f"certbridge runs cancel {first}" in result.stderr
     assert [one.run for one in world.journal.runs()] == [first]
 

@@ -89,7 +89,7 @@ def check_free(connection: sa.Connection, resources: Sequence[str]) -> None:
 def _reserved(held: sa.Row[Any]) -> Reserved:
     since = moment(held.since)
     return Reserved(
-        f"{held.resource} is held by run {held.run} since {since:%Y-%m-%d %H:%M:%S} UTC.",
+        f"{held.resource.removeprefix('node:')} is held by run {held.run} since {since:%Y-%m-%d %H:%M:%S} UTC.",
         remedy=f"Wait for run {held.run} to end, or cancel it with `certbridge runs cancel {held.run}`.",
         run=held.run,
         resource=held.resource,

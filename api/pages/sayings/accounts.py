@@ -15,7 +15,7 @@ TEMPLATES: tuple[str, ...] = (
         "Come by https; a proxy in front must say so with X-Forwarded-Proto, and be named to `certbridge "
         "serve --behind-proxy`."
     ),
-    N_("Too many attempts. Try again in {count}."),
+    N_("Try again in {count}."),
     N_("{n} s"),
     N_("{n} minutes"),
     N_("Too many people sign in at this moment."),

@@ -9,6 +9,7 @@ TEMPLATES: tuple[str, ...] = (
     N_("Nothing: the run is over."),
     N_("Nothing: it moves already, or waits for people at a gate."),
     N_("Nothing: it does not move."),
+    N_("Lane {lanes} goes on, and people decide at {gates} before anything runs."),
     N_("Lane {lanes} goes on: {count}; what is done stays done."),
     N_("A step reads its server first and sends only what is missing."),
     N_("Then people decide at {gates}."),

@@ -114,6 +114,7 @@ def test_asvs_6_3_1_guessing_is_slowed_down(door):
     answer = sign_in(client, "ann", GOOD)
     assert answer.status_code == 429
     assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert ("Too many attempts." in answer.text, "Wait, then" in answer.text) == (True, False)
 
 
 def test_asvs_6_3_1_invitations_and_tokens_are_slowed_down_too(door):

@@ -61,8 +61,20 @@ def test_resume_preview_names_what_runs_what_is_kept_and_whose_approval_holds(wo
     assert "bob approved it at" in approval["why"]
     assert flag(world, stopped) == "stopped"
     shown = world.ok("runs", "resume", stopped, "--preview")
+    assert "would run once people have decided:" in shown
     assert ("would run:" in shown, f"    {FAILED}" in shown, "approval of seoul/sign: valid" in shown) == (True,) * 3
     assert flag(world, stopped) == "stopped"
+
+
+def test_resume_in_front_of_a_gate_says_that_people_decide_first(world):
+    """No step runs before that, and those behind the gate are not lost."""
+    world.at_gate()
+    world.ok("gates", "reject", "--reason", "not today", "--yes", by="bob")
+    found = world.json("runs", "resume", "@latest", "--preview")
+    assert (found["would_run"], found["effect"]) == (
+        [],
+        "Lane seoul goes on, and people decide at seoul/sign before anything runs.",
+    )
 
 
 def test_resume_shows_its_preview_and_says_what_it_always_said(world, stopped):
