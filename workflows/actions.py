@@ -144,7 +144,6 @@ def decide(
     Raises: GateDecided, AlreadyVoted, DigestChanged, FourEyes, NotAllowed, GateError; InputError: *not_before* is later
     than the approval is good for.
     """
-    check_decision(opened, decision=decision, by=by, digest=digest, reason=reason)
     return journal.write(
         lambda tx: gates.decide(
             tx,
@@ -157,6 +156,7 @@ def decide(
             digest=digest or opened.state.digest,
             not_before=not_before,
             four_eyes=opened.four_eyes,
+            two_people=opened.gate.two_people,
             requested_by=opened.requested_by,
             others=opened.others,
             person=person,
@@ -167,6 +167,7 @@ def decide(
 def check_decision(opened: OpenGate, *, decision: str, by: str, digest: str = "", reason: str = "") -> None:
     """Return when *by* may decide so, as far as it can be told beforehand: nobody reads a hundred lines to be refused.
 
+    For those who are about to be asked; `decide` checks all of it by itself, in the commit of the decision.
     Raises: GateError, DigestChanged, FourEyes.
     """
     rules.check_decision(

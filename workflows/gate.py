@@ -113,14 +113,24 @@ def check_decision(
     if decision == "reject" and not reason.strip():
         raise GateError("A rejection needs a reason.", remedy='Say why: `gates reject RUN --reason "…"`.')
     if digest and digest != current_digest:
-        raise DigestChanged(f"You looked at {digest[:12]}, but {current_digest[:12]} stands there now.")
+        raise DigestChanged(other_digest(digest, current_digest))
     if decision == "approve" and (four_eyes or two_people):
         why = {**(others or {}), **barred(requested_by=requested_by)}
         check_four_eyes(by, why, two_people=two_people)
 
 
+def other_digest(looked_at: str, now: str) -> str:
+    """Return the words for a decision on *looked_at*, where *now* stands."""
+    return f"You looked at {looked_at[:12]}, but {now[:12]} stands there now."
+
+
 def check_approval(
-    voter: Voter, *, cluster: str, stages: Sequence[StageState], barred_people: Mapping[str, str]
+    voter: Voter,
+    *,
+    cluster: str,
+    stages: Sequence[StageState],
+    barred_people: Mapping[str, str],
+    two_people: bool = False,
 ) -> int:
     """Return the number of the stage that an approval of *voter* counts for.
 
@@ -131,7 +141,7 @@ def check_approval(
         raise NotAllowed(
             f"{voter.name} is an administrator, and administrators never approve.", remedy="Ask an approver."
         )
-    check_four_eyes(voter.name, barred_people)
+    check_four_eyes(voter.name, barred_people, two_people=two_people)
     if not voter.may(Permission.DECIDE, cluster):
         raise NotAllowed(f"{voter.name} may not decide for {cluster}.")
     for stage in stages:

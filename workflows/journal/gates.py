@@ -96,6 +96,7 @@ def decide(
     digest: str,
     not_before: datetime | None = None,
     four_eyes: bool,
+    two_people: bool = False,
     requested_by: str,
     others: Mapping[str, str] | None = None,
     person: Person | None = None,
@@ -103,15 +104,16 @@ def decide(
     """Approve or reject what *digest* names, and return the gate as it stands then.
 
     *person* is who asks over the API; without one, *by* is the account of this machine. *others* may not approve
-    either, beside the requester (`rules.barred`). An approval is a vote; the one that fills the last stage has the lane
-    looked at again (at the latest *not_before* of all votes). A rejection needs a reason and stops the lane.
+    either, beside the requester (`rules.barred`); *two_people*: they are told that no inventory can change that.
+    An approval is a vote; the one that fills the last stage has the lane looked at again (at the latest *not_before* of
+    all votes). A rejection needs a reason and stops the lane.
     Raises: GateDecided (`who`, `when`), DigestChanged, FourEyes, AlreadyVoted, NotAllowed, InputError (*not_before* is
     later than the approval is good for), GateError: not open, too late, no reason, the lane is over.
     """
     current = gate_row(tx.connection, run, lane, gate)
     _may_be_decided(tx, current, decision)
     if current.digest != digest:
-        raise DigestChanged(run=run, lane=lane, gate=gate)
+        raise DigestChanged(rules.other_digest(digest, current.digest), run=run, lane=lane, gate=gate)
     who = votes.voter(tx.connection, by, person)
     key = (run, lane, gate)
     stages = votes.stages(tx.connection, key, digest, current.terms)
@@ -119,7 +121,7 @@ def decide(
         rules.check_rejection(who, cluster=lane, stages=stages, requested_by=requested_by, reason=reason)
         return _reject(tx, current, by=by, reason=reason)
     why = {**(others or {}), **rules.barred(requested_by=requested_by)} if four_eyes else {}
-    stage = rules.check_approval(who, cluster=lane, stages=stages, barred_people=why)
+    stage = rules.check_approval(who, cluster=lane, stages=stages, barred_people=why, two_people=two_people)
     if not_before is not None and not_before >= tx.now() + current.terms.valid_for:
         raise InputError(
             f"{not_before:%Y-%m-%d %H:%M} UTC is later than an approval is good for.",

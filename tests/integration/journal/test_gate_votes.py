@@ -208,6 +208,14 @@ def test_nobody_passes_their_own_work_unless_the_fleet_is_of_one(journal: Journa
     assert decide(journal, accounts.person(ann), four_eyes=False, others=others).decided_by == "ann"
 
 
+def test_where_two_people_are_needed_the_decision_itself_says_why(journal: Journal) -> None:
+    """Nothing in the inventory helps there, and who is refused is told so wherever the refusal comes from."""
+    at_gate(journal, Approval())
+    with pytest.raises(FourEyes) as refused:
+        decide(journal, person(journal, "ann"), two_people=True)
+    assert "whatever `four_eyes` says" in refused.value.remedy()
+
+
 @pytest.mark.parametrize("how", ["reopened", "voided", "resumed"])
 def test_a_gate_that_is_opened_again_needs_new_votes(journal: Journal, how: str) -> None:
     """Also when what it shows is the same: old votes are not revived."""

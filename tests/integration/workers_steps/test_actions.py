@@ -80,7 +80,7 @@ def test_an_approval_is_bound_to_what_was_looked_at(journal: Journal) -> None:
     """A digest from another look is refused."""
     a_run(journal, the_fleet())
     (opened,) = actions.open_gates(journal, RUN)
-    with pytest.raises(DigestChanged):
+    with pytest.raises(DigestChanged, match="You looked at 000000000000, but"):
         actions.decide(journal, opened, decision="approve", by="bob", digest="0" * 64)
 
 
@@ -91,6 +91,8 @@ def test_a_second_decision_is_told_who_was_first(journal: Journal) -> None:
     approve(journal)
     with pytest.raises(GateDecided, match="bob"):
         actions.decide(journal, opened, decision="reject", by="cid", reason="too late")
+    with pytest.raises(GateDecided, match="bob"):  # what is true comes before who may, as in the commit alone
+        actions.decide(journal, opened, decision="approve", by="ann")
 
 
 def test_a_rejection_needs_a_reason_and_stops_the_lane(journal: Journal) -> None:
