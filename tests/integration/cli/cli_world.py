@@ -10,7 +10,7 @@ import json
 import pwd
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,10 @@ HOST_KEYS = {
     "cms1": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEoYYEuY1CZ1BA7gkR4dwjpGYL/vVe3eP4QSV6BrRcdL",
     "cms2": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmWzZzT6bDUHyvC1AbLhZqk3mJMpnLZ0GPDQnIjyA0q",
 }
+
+
+class Dropped(AssertionError):
+    """A step may not begin. The played engine takes it that people ended the lane, and leaves it as a real one does."""
 
 
 class World:
@@ -171,7 +175,8 @@ class World:
             predecessors=frozenset(),
             resources=(),
         )
-        assert isinstance(taken, claims.Claim), taken
+        if not isinstance(taken, claims.Claim):
+            raise Dropped(taken)
         if step.id in fail:
             error = {"code": "Unreachable", "text": fail[step.id], "remedy": "Check the network."}
             claims.finish(tx, taken, status="failed", error=error)
@@ -226,7 +231,8 @@ class World:
             while not stopping.wait(0.02):
                 for row in self.journal.read(outbox.pending):
                     self.journal.write(partial(outbox.sent, outgoing_id=row.id))
-                    self.advance(row.run, fail=fail)
+                    with suppress(Dropped):
+                        self.advance(row.run, fail=fail)
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
