@@ -16,14 +16,18 @@ from api import logs
 
 @pytest.fixture
 def written() -> Iterator[None]:
-    """Put everything back afterwards. A server of another test may have made uvicorn's logger say less."""
-    root, other = logging.getLogger(), logging.getLogger("uvicorn.error")
-    handlers, level, others = root.handlers[:], root.level, other.level
-    other.setLevel(logging.NOTSET)
+    """Put everything back afterwards. A server of another test may have set uvicorn's loggers up in its own way."""
+    root, *others = (logging.getLogger(name) for name in ("", "uvicorn", "uvicorn.error"))
+    before = [(one, one.handlers[:], one.level, one.propagate) for one in (root, *others)]
+    for one in others:
+        one.handlers[:] = []
+        one.setLevel(logging.NOTSET)
+        one.propagate = True
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    other.setLevel(others)
+    for one, handlers, level, propagates in before:
+        one.handlers[:] = handlers
+        one.setLevel(level)
+        one.propagate = propagates
     structlog.reset_defaults()
 
 
