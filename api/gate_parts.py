@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from api.run_bodies import WaitingBody
+
 
 class VoteBody(BaseModel):
     """An approval. `counts` is false when its voter may not approve any more.
@@ -63,17 +65,6 @@ class MadeBody(BaseModel):
     fingerprint: str
 
 
-class WaitsBody(BaseModel):
-    """What a gate waits for, in words; `people` is false where it goes on by itself."""
-
-    gate: str
-    name: str
-    on: str
-    since: datetime | None
-    who: str
-    people: bool
-
-
 class DescribedGate(BaseModel):
     """A gate as `certbridge gates show` shows it (`api.gate_view.described`).
 
@@ -98,7 +89,7 @@ class DescribedGate(BaseModel):
     four_eyes: bool
     expires_at: datetime | None
     stages: list[StageBody]
-    waiting: WaitsBody | None
+    waiting: WaitingBody | None
     requests: list[RequestBody]
     certificates: list[str]
     made: list[MadeBody]

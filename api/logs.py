@@ -15,6 +15,8 @@ from typing import Any
 
 import structlog
 
+from workflows.log_lines import to_standard_error
+
 
 def _places(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace an exception by its kinds, from the cause to what came of it, each with where it was raised."""
@@ -40,21 +42,4 @@ _SHARED: tuple[Any, ...] = (
 
 def set_up() -> None:
     """Send all records of this process to standard error. A second call replaces the first."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=list(_SHARED),
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(sort_keys=True),
-            ],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
+    to_standard_error(shared=_SHARED, render=structlog.processors.JSONRenderer(sort_keys=True), level=logging.WARNING)

@@ -7,12 +7,12 @@ asyncssh tells of every packet at INFO; here it may only warn, which also saves 
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Any
 
 import structlog
 
 from workers.redaction import Redactor
+from workflows.log_lines import to_standard_error
 
 _SHARED: tuple[Any, ...] = (
     structlog.stdlib.add_log_level,
@@ -23,23 +23,7 @@ _SHARED: tuple[Any, ...] = (
 
 def set_up(redactor: Redactor, level: str) -> None:
     """Send all records of this process to standard error, redacted. A second call replaces the first."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(redactor)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=list(_SHARED),
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer(colors=False),
-            ],
-        )
+    to_standard_error(
+        shared=_SHARED, render=structlog.dev.ConsoleRenderer(colors=False), level=level, redactor=redactor
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[*_SHARED, redactor, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
